@@ -1,0 +1,59 @@
+# Which noise protects against which image modification? See README.md.
+import os
+import sys
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+# jobs run the Python that runs Snakemake, unless a conda environment puts its own before it
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+from snakemake.exceptions import WorkflowError
+
+from noisetransfer import config as schema
+from noisetransfer.errors import StudyError
+
+# a study is one whole file: config.yaml must not leak its keys into another study
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+try:
+    STUDY = schema.load(config, " + ".join(map(str, workflow.configfiles)))
+except StudyError as error:
+    raise WorkflowError(str(error)) from None
+
+
+include: "rules/common.smk"
+include: "rules/retrieve.smk"
+include: "rules/networks.smk"
+include: "rules/modify.smk"
+include: "rules/covariance.smk"
+include: "rules/noise.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    localrule: True
+    input:
+        f"{RESULTS}/provenance.json",
+
+
+for name in STUDY.experiments:
+
+    rule:
+        name:
+            name
+        localrule: True
+        input:
+            results_of(name),
+
+
+onsuccess:
+    print("\nDone. Heatmaps and tables:")
+    for name in STUDY.experiments:
+        print(f"  {RESULTS}/figures/{name}_gain_over_none.png")
+        print(f"  {RESULTS}/figures/{name}_gain_over_identity.png")
+        print(f"  {RESULTS}/figures/{name}_accuracy.png")
+        print(f"  {RESULTS}/tables/{name}.csv")

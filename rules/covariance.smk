@@ -1,0 +1,34 @@
+# One covariance per source, for a block of trials.
+
+
+rule fit_covariance:
+    message:
+        "Fitting the covariance of {wildcards.source} at {wildcards.site} of {wildcards.network}"
+    input:
+        code=code_of("fit_covariance"),
+        modified=calibration_images,
+        network=NETWORK,
+        # temporary: made anew for one source, it must not rerun the others
+        activations=ancient(ACTIVATIONS),
+    params:
+        rank=json.dumps(STUDY.noise.rank),
+        ridge=STUDY.noise.ridge.model_dump_json(exclude_none=True),
+    output:
+        covariance=f"{COVARIANCE}.safetensors",
+        diagnostics=f"{COVARIANCE}.json",
+    log:
+        f"{LOGS}/fit_covariance/{{network}}/{{site}}/{{source}}/{{trials}}.log",
+    benchmark:
+        f"{BENCHMARKS}/fit_covariance/{{network}}/{{site}}/{{source}}/{{trials}}.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=120,
+    conda:
+        "../envs/torch.yaml"
+    shell:
+        "python scripts/fit_covariance.py --modified {input.modified} --network {input.network}"
+        " --activations {input.activations} --site {wildcards.site} --rank {params.rank}"
+        " --ridge {params.ridge:q} --output {output.covariance} --diagnostics {output.diagnostics}"
+        " 2> {log}"

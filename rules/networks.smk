@@ -1,0 +1,59 @@
+# Base networks, one per trial.
+
+
+rule train_network:
+    message:
+        "Training base networks {wildcards.network}, trials {wildcards.trials}"
+    input:
+        code=code_of("train_network"),
+        train=lambda w: split_of(w.network, "train"),
+        test=lambda w: split_of(w.network, "test"),
+    params:
+        network=lambda w: STUDY.networks[w.network],
+        training=lambda w: training_of(w.network),
+        trials=lambda w: trials_of(w.trials),
+        seed=STUDY.seed,
+    output:
+        network=NETWORK,
+        report=f"{RESULTS}/networks/{{network}}/{{trials}}.json",
+    log:
+        f"{LOGS}/train_network/{{network}}/{{trials}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train_network/{{network}}/{{trials}}.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=120,
+    conda:
+        "../envs/torch.yaml"
+    shell:
+        "python scripts/train_network.py --data {input.train} {input.test}"
+        " --architecture {params.network.architecture} --activation {params.network.activation}"
+        " {params.training} --seed {params.seed} --trials {params.trials}"
+        " --output {output.network} --report {output.report} 2> {log}"
+
+
+rule record_activations:
+    message:
+        "Recording clean activations at {wildcards.site} of {wildcards.network}"
+    input:
+        code=code_of("record_activations"),
+        data=lambda w: split_of(w.network, "train"),
+        network=NETWORK,
+    output:
+        temp(ACTIVATIONS),
+    log:
+        f"{LOGS}/record_activations/{{network}}/{{site}}/{{trials}}.log",
+    benchmark:
+        f"{BENCHMARKS}/record_activations/{{network}}/{{site}}/{{trials}}.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=60,
+    conda:
+        "../envs/torch.yaml"
+    shell:
+        "python scripts/record_activations.py --data {input.data} --network {input.network}"
+        " --site {wildcards.site} --output {output} 2> {log}"

@@ -1,0 +1,49 @@
+"""What the command lines of all stages share: a parser, and errors as one message."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from noisetransfer.errors import StudyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser that shows a stage's docstring and its defaults."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+
+
+def add_schedule(options: argparse.ArgumentParser) -> None:
+    """Add the hyperparameters of a training."""
+    options.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam")
+    options.add_argument("--batch-size", type=int, default=64, help="images a step and network")
+    options.add_argument("--epochs", type=int, default=10)
+
+
+def add_keys(options: argparse.ArgumentParser) -> None:
+    """Add what keys every draw of a job: the study seed and the trials."""
+    options.add_argument("--seed", type=int, required=True, help="seed of the study")
+    options.add_argument("--trials", type=int, nargs="+", required=True)
+
+
+def add_noise(options: argparse.ArgumentParser) -> None:
+    """Add what defines the noise of a job: source, arms, trace scale, covariance."""
+    options.add_argument("--source", required=True, help="such as snow@5, or any")
+    options.add_argument("--arms", nargs="+", required=True)
+    options.add_argument("--tau", type=float, required=True, help="trace scale: tr Σ = τ·d")
+    options.add_argument("--covariance", type=Path, help="of fit_covariance; unused by source any")
+
+
+def run(main: Callable[[argparse.Namespace], None], options: argparse.ArgumentParser) -> None:
+    """Run a stage; a mistake that a user can mend is one message and exit code 1, not a traceback."""
+    try:
+        main(options.parse_args())
+    except StudyError as error:
+        sys.exit(f"error: {error}")

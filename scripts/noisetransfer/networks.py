@@ -1,0 +1,176 @@
+"""Building networks, splitting them at a site, and running whole stacks of them at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from noisetransfer.architectures import find
+from noisetransfer.errors import StudyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from noisetransfer.architectures import Architecture
+
+Stack = dict[str, Tensor]
+"""Parameters of S networks of one shape: name → (S, …)."""
+
+_NONLINEARITIES = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+def build(
+    architecture: str, activation: str, image_shape: Sequence[int], classes: int, *, seed: int = 0
+) -> nn.Sequential:
+    """Build a network with PyTorch's default initialisation, drawn from `seed` alone.
+
+    Args:
+        architecture: id in `architectures.ARCHITECTURES`.
+        activation: "tanh" or "relu".
+        image_shape: (C, H, W) of the images, pixels in [0, 1].
+        classes: number of logits.
+        seed: key of the initialisation, as from `randomness.key`.
+
+    Returns:
+        a flat sequence of named modules; the last module of hidden layer L carries the name of its site
+        ("L1", "L2", …), so that a site is a place to cut.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _assemble(find(architecture), _NONLINEARITIES[activation], image_shape, classes)
+
+
+def members(shape: Mapping[str, Any], parameters: Stack) -> list[nn.Sequential]:
+    """Take the networks of a stack apart: frozen, in evaluation mode; `shape` is what `build` takes."""
+    networks = [build(**shape) for _ in next(iter(parameters.values()))]
+    for i, network in enumerate(networks):
+        network.load_state_dict({name: values[i] for name, values in parameters.items()})
+    return [network.eval().requires_grad_(False) for network in networks]
+
+
+@torch.no_grad()
+def batched(
+    module: nn.Module, images: Tensor, device: torch.device, batch_size: int = 500
+) -> Iterator[Tensor]:
+    """Run a module over images (uint8 or float in [0, 1], (n, C, H, W)), batch by batch, on a device."""
+    for batch in images.split(batch_size):
+        yield module(pixels(batch.to(device)))
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Return images as float32 in [0, 1]: uint8 is divided by 255."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def split(network: nn.Sequential, site: str) -> tuple[nn.Sequential, nn.Sequential]:
+    """Cut a network behind `site`: `suffix(prefix(x))` equals `network(x)`.
+
+    Raises:
+        StudyError: if the network has no such site; the message lists those it has.
+    """
+    names = [name for name, _ in network.named_children()]
+    if site not in names:
+        sites = ", ".join(name for name in names if name.startswith("L"))
+        raise StudyError(f"unknown site {site!r}; the network has: {sites}")
+    cut = names.index(site) + 1
+    return network[:cut], network[cut:]
+
+
+def activation_shape(prefix: nn.Module, image_shape: Sequence[int]) -> torch.Size:
+    """Return the shape of one activation behind a prefix."""
+    with torch.no_grad():
+        return prefix(torch.zeros(1, *image_shape)).shape[1:]  # type: ignore[no-any-return]
+
+
+def affine_head(suffix: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential]:
+    """Cut a suffix behind its leading affine map A, so that A(h + ξ) = A(h) + A(ξ) − A(0).
+
+    Returns:
+        (head, tail); the head is empty if the suffix does not begin with an affine map.
+    """
+    for i, module in enumerate(suffix):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            return suffix[: i + 1], suffix[i + 1 :]
+        if not isinstance(module, nn.Flatten):
+            break
+    return suffix[:0], suffix
+
+
+def stack(networks: Sequence[nn.Module]) -> Stack:
+    """Stack the parameters of S networks of one shape: name → (S, …), detached."""
+    states = [network.state_dict() for network in networks]
+    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+
+
+def run_stack(module: nn.Module, parameters: Stack, inputs: Tensor) -> Tensor:
+    """Run S networks at once: network s on inputs[s].
+
+    Args:
+        module: gives the shape; its own parameters are not used.
+        parameters: name → (S, …); names that `module` lacks are ignored.
+        inputs: (S, B, …).
+
+    Returns:
+        (S, B, …)
+    """
+    return _run(module, parameters, inputs, 0)
+
+
+def run_shared(module: nn.Module, parameters: Stack, inputs: Tensor) -> Tensor:
+    """Run S networks on the same inputs (B, …); returns (S, B, …)."""
+    return _run(module, parameters, inputs, None)
+
+
+def without_bias(parameters: Stack) -> Stack:
+    """Return the stack with every bias set to 0: the linear part of an affine map."""
+    zero = torch.zeros_like
+    return {n: zero(p) if n.endswith("bias") else p for n, p in parameters.items()}
+
+
+def _run(module: nn.Module, parameters: Stack, inputs: Tensor, inputs_dim: int | None) -> Tensor:
+    own = {name: parameters[name] for name, _ in module.named_parameters()}
+    run = vmap(lambda p, x: functional_call(module, p, (x,)), in_dims=(0, inputs_dim))
+    outputs: Tensor = run(own, inputs)
+    return outputs
+
+
+def _assemble(
+    shape: Architecture,
+    nonlinearity: type[nn.Module],
+    image_shape: Sequence[int],
+    classes: int,
+) -> nn.Sequential:
+    modules = OrderedDict(_convolutions(shape, nonlinearity, image_shape[0]))
+    modules["flatten"] = nn.Flatten()
+    with torch.no_grad():
+        width = nn.Sequential(modules)(torch.zeros(1, *image_shape)).shape[1]
+    modules.update(_fully_connected(shape, nonlinearity, width))
+    modules["logits"] = nn.Linear((width, *shape.linear)[-1], classes)
+    return nn.Sequential(modules)
+
+
+def _convolutions(
+    shape: Architecture, nonlinearity: type[nn.Module], channels: int
+) -> Iterator[tuple[str, nn.Module]]:
+    for i, layer in enumerate(shape.convolutions, start=1):
+        kernel, padding = layer.kernel, layer.padding
+        yield f"conv{i}", nn.Conv2d(channels, layer.channels, kernel, padding=padding)
+        if layer.pool:
+            yield f"nonlinearity{i}", nonlinearity()
+            yield f"L{i}", nn.MaxPool2d(2)
+        else:
+            yield f"L{i}", nonlinearity()
+        channels = layer.channels
+
+
+def _fully_connected(
+    shape: Architecture, nonlinearity: type[nn.Module], width: int
+) -> Iterator[tuple[str, nn.Module]]:
+    for i, outputs in enumerate(shape.linear, start=len(shape.convolutions) + 1):
+        yield f"linear{i}", nn.Linear(width, outputs)
+        yield f"L{i}", nonlinearity()
+        width = outputs

@@ -1,0 +1,51 @@
+"""Train one base network per trial, all as one stack, and measure their accuracy on clean test images."""
+
+import argparse
+from pathlib import Path
+
+from noisetransfer.artifacts import read_spec, read_tensors, write_json, write_tensors
+from noisetransfer.commandline import add_keys, add_schedule, parser, run
+from noisetransfer.datasets import DATASETS
+from noisetransfer.devices import device
+from noisetransfer.evaluation import accuracy
+from noisetransfer.networks import build, members
+from noisetransfer.randomness import key
+from noisetransfer.training import Schedule, train_networks
+
+
+def main(args: argparse.Namespace) -> None:
+    target = device()
+    train, test = (read_tensors(p, producer="prepare_dataset", framework="pt") for p in args.data)
+    dataset = DATASETS[read_spec(args.data[0])["dataset"]]
+    shape = {
+        "architecture": args.architecture,
+        "activation": args.activation,
+        "image_shape": dataset.shape,
+        "classes": len(dataset.classes),
+    }
+    plan = Schedule(
+        args.learning_rate, args.batch_size, args.epochs, args.seed, tuple(args.trials)
+    )
+    fresh = [build(**shape, seed=key(args.seed, "initialise", trial)) for trial in plan.trials]
+    parameters, losses = train_networks(fresh, train["images"], train["labels"], plan, target)
+    trained = [network.to(target) for network in members(shape, parameters)]
+    report = {
+        "trials": plan.trials,
+        "clean_accuracy": [accuracy(n, test["images"], test["labels"], target) for n in trained],
+        "final_loss": losses[-1].tolist(),
+    }
+    spec = {"network": shape, "schedule": vars(plan)}
+    write_tensors(args.output, parameters, producer="train_network", spec=spec)
+    write_json(args.report, report)
+
+
+if __name__ == "__main__":
+    options = parser(__doc__)
+    options.add_argument("--data", type=Path, nargs=2, required=True, metavar=("TRAIN", "TEST"))
+    options.add_argument("--architecture", required=True)
+    options.add_argument("--activation", required=True)
+    add_schedule(options)
+    add_keys(options)
+    options.add_argument("--output", type=Path, required=True, help="parameters, stacked over trials")
+    options.add_argument("--report", type=Path, required=True, help="clean accuracy, JSON")
+    run(main, options)

@@ -6,6 +6,10 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 # jobs run the Python that runs Snakemake, unless a conda environment puts its own before it
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
+# glibc returns every large tensor to the system and takes it anew: a fifth of the time on a CPU
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(10**9))
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2 * 10**9))
+
 from snakemake.exceptions import WorkflowError
 
 from noisetransfer import config as schema

@@ -5,7 +5,7 @@ import shlex
 from noisetransfer import dependencies, modifications
 from noisetransfer.arms import ARMS
 from noisetransfer.config import trials_of
-from noisetransfer.datasets import DATASETS
+from noisetransfer.datasets import DATASETS, SPLITS
 from noisetransfer.statistics import NO_SOURCE
 
 RESULTS = f"results/{STUDY.study}"

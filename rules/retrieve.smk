@@ -34,7 +34,7 @@ rule prepare_dataset:
         splits=lambda w: json.dumps(STUDY.datasets[w.dataset].splits.model_dump()),
         folder=lambda w: f"resources/{w.dataset}",
     output:
-        expand(f"{DATA}/{{split}}.safetensors", split=["train", "test"], allow_missing=True),
+        expand(f"{DATA}/{{split}}.safetensors", split=SPLITS, allow_missing=True),
     log:
         f"{LOGS}/prepare_dataset/{{dataset}}.log",
     benchmark:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from scipy.linalg import eigh
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -112,7 +113,8 @@ def fit(
     Raises:
         StudyError: if Δ holds NaN or infinities, or is 0 everywhere under a relative ridge.
     """
-    spectrum = (_from_moments if n > d else _from_gram)(differences, n, d, name)
+    route = _from_moments if n > d else _from_gram
+    spectrum = route(differences, n, d, min(rank or d, n - 1, d), name)
     trace = float(spectrum.diagonal.sum())
     if trace == 0 and "relative" in ridge:
         raise StudyError(
@@ -120,14 +122,13 @@ def fit(
             "covariance; choose a greater strength or an absolute ridge"
         )
     added = ridge["absolute"] if "absolute" in ridge else ridge["relative"] * trace / d
-    r = min(rank or d, len(spectrum.values))
-    diagnostics = _diagnose(spectrum, n, r, added, signal_trace)
+    diagnostics = _diagnose(spectrum, n, added, signal_trace)
     degenerate = (
         diagnostics.ridge_share > DEGENERATE_SHARE_OF_RIDGE
         if "absolute" in ridge
         else trace < DEGENERATE_SHARE_OF_SIGNAL * signal_trace
     )
-    return _truncate(spectrum, r, added), replace(diagnostics, degenerate=degenerate)
+    return _with_ridge(spectrum, added), replace(diagnostics, degenerate=degenerate)
 
 
 def total_variance(activations: Iterable[Tensor], n: int) -> float:
@@ -142,15 +143,21 @@ def total_variance(activations: Iterable[Tensor], n: int) -> float:
 
 @dataclass(frozen=True)
 class _Spectrum:
-    """Sample covariance of Δ without ridge, in float64: values descend, vectors are columns."""
+    """Leading part of the sample covariance of Δ, in float64, without ridge.
+
+    `values` descend, `vectors` are columns; `squares` is the sum of all squared eigenvalues.
+    """
 
     mean: Tensor
     values: Tensor
     vectors: Tensor
     diagonal: Tensor
+    squares: float
 
 
-def _from_moments(differences: Iterable[Tensor], n: int, d: int, name: str) -> _Spectrum:
+def _from_moments(
+    differences: Iterable[Tensor], n: int, d: int, rank: int, name: str
+) -> _Spectrum:
     total, second = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
     for chunk in differences:
         _check_finite(chunk, name)
@@ -159,51 +166,61 @@ def _from_moments(differences: Iterable[Tensor], n: int, d: int, name: str) -> _
         second = second.to(chunk.device).add_((chunk.mT @ chunk).double())
     mean = total / n
     covariance = (second - n * torch.outer(mean, mean)) / (n - 1)
-    values, vectors = torch.linalg.eigh(covariance)
-    values = values.flip(0).clamp(min=0)
-    return _Spectrum(mean, values, vectors.flip(1), covariance.diagonal().clamp(min=0))
+    values, vectors = _leading_eigenpairs(covariance, rank)
+    diagonal = covariance.diagonal().clamp(min=0)
+    return _Spectrum(mean, values, vectors, diagonal, float(covariance.square().sum()))
 
 
-def _from_gram(differences: Iterable[Tensor], n: int, d: int, name: str) -> _Spectrum:
+def _from_gram(differences: Iterable[Tensor], n: int, d: int, rank: int, name: str) -> _Spectrum:  # noqa: ARG001
     rows = torch.cat(list(differences))
     _check_finite(rows, name)
     mean = rows.double().mean(0)
     centred = rows.double() - mean
-    values, left = torch.linalg.eigh(centred @ centred.mT / (n - 1))
-    values, left = values.flip(0), left.flip(1)
+    gram = centred @ centred.mT / (n - 1)
+    values, left = _leading_eigenpairs(gram, rank)
     significant = values > values[0] * n * torch.finfo(torch.float64).eps
     values, left = values[significant], left[:, significant]
     vectors = centred.mT @ left / (values * (n - 1)).sqrt()
-    return _Spectrum(mean, values, vectors, centred.square().sum(0) / (n - 1))
+    diagonal = centred.square().sum(0) / (n - 1)
+    return _Spectrum(mean, values, vectors, diagonal, float(gram.square().sum()))
 
 
-def _truncate(spectrum: _Spectrum, r: int, ridge: float) -> Covariance:
-    d = len(spectrum.diagonal)
-    kept = spectrum.values[:r]
-    left_over = float(spectrum.diagonal.sum() - kept.sum())
+def _leading_eigenpairs(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return the `rank` greatest eigenvalues, descending and ≥ 0, and their vectors as columns."""
+    size = len(matrix)
+    if matrix.is_cuda or rank > size // 2:
+        values, vectors = torch.linalg.eigh(matrix)
+        values, vectors = values[size - rank :], vectors[:, size - rank :]
+    else:  # LAPACK finds a few leading pairs three times as fast as all
+        found = eigh(matrix.numpy(), subset_by_index=[size - rank, size - 1], check_finite=False)
+        values, vectors = map(torch.from_numpy, found)
+    return values.flip(0).clamp(min=0), vectors.flip(1)
+
+
+def _with_ridge(spectrum: _Spectrum, ridge: float) -> Covariance:
+    d, r = len(spectrum.diagonal), len(spectrum.values)
+    left_over = float(spectrum.diagonal.sum() - spectrum.values.sum())
     remainder = max(left_over, 0.0) / (d - r) if r < d else 0.0
     return Covariance(
         mean=spectrum.mean.float(),
-        eigenvectors=spectrum.vectors[:, :r].float().contiguous(),
-        eigenvalues=(kept + ridge).float(),
+        eigenvectors=spectrum.vectors.float().contiguous(),
+        eigenvalues=(spectrum.values + ridge).float(),
         remainder=remainder + ridge,
         diagonal=(spectrum.diagonal + ridge).float(),
     )
 
 
-def _diagnose(
-    spectrum: _Spectrum, n: int, r: int, ridge: float, signal_trace: float
-) -> Diagnostics:
+def _diagnose(spectrum: _Spectrum, n: int, ridge: float, signal_trace: float) -> Diagnostics:
     trace, d = float(spectrum.diagonal.sum()), len(spectrum.diagonal)
     return Diagnostics(
         n=n,
         d=d,
-        rank=r,
+        rank=len(spectrum.values),
         trace=trace,
-        explained=float(spectrum.values[:r].sum()) / trace if trace else 0.0,
-        effective_rank=trace**2 / float(spectrum.values.square().sum()) if trace else 0.0,
+        explained=float(spectrum.values.sum()) / trace if trace else 0.0,
+        effective_rank=trace**2 / spectrum.squares if trace else 0.0,
         ridge=ridge,
-        ridge_share=ridge * d / (trace + ridge * d),
+        ridge_share=ridge * d / (trace + ridge * d) if ridge else 0.0,
         signal_trace=signal_trace,
     )
 

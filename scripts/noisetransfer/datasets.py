@@ -107,9 +107,10 @@ def splits(name: str, folder: Path, sizes: Mapping[str, int]) -> dict[str, Split
     for i, (images, labels) in enumerate(pools):
         order = np.random.default_rng(key(0, "split", name, i)).permutation(len(labels))
         taken = 0
-        for split in (s for s in SPLITS if dataset.pools[s] == i and sizes.get(s)):
-            positions = np.sort(order[taken : taken + sizes[split]])
-            taken += sizes[split]
+        for split in (s for s in SPLITS if dataset.pools[s] == i):
+            count = sizes.get(split, 0)
+            positions = np.sort(order[taken : taken + count])
+            taken += count
             chosen[split] = Split(images[positions], labels[positions], positions + offsets[i])
     return chosen
 

@@ -30,7 +30,7 @@ CELL_INCHES = 0.52
 def transfer_heatmap(
     table: pd.DataFrame, value: str, *, title: str, order: Sequence[str]
 ) -> Figure:
-    """Draw every source × target, one panel per arm; arms without a source share the last panel.
+    """Draw every source × target, one panel per arm, `full` first; arms without a source come last.
 
     Args:
         table: as from `statistics.transfer_table`.
@@ -43,9 +43,10 @@ def transfer_heatmap(
     """
     panels = _panels(_ordered(table, order), value)
     widths = [panel.shape[1] for panel in panels.values()]
-    rows = max(len(panel) for panel in panels.values())
+    rows = len(next(iter(panels.values())))
+    margins = 3.2 + 0.3 * len(widths)  # names of targets, colour bar, gaps, in inches
     figure = Figure(
-        figsize=(CELL_INCHES * (sum(widths) + 2.2 * len(widths)) + 1.6, CELL_INCHES * rows + 2.6),
+        figsize=(CELL_INCHES * sum(widths) + margins, CELL_INCHES * rows + 3.0),
         layout="constrained",
     )
     axes = figure.subplots(1, len(panels), width_ratios=widths, squeeze=False, sharey=True)[0]
@@ -53,9 +54,9 @@ def transfer_heatmap(
     for axis, (name, panel) in zip(axes, panels.items(), strict=True):
         image = _annotated(axis, panel, limits, "cividis" if value == "accuracy" else "PuOr")
         axis.set_title(name, fontsize=11)
-    axes[0].set_ylabel("target: tested under")
+    axes[0].set_ylabel("target (tested under)")
     figure.suptitle(f"{title}: {TITLES[value]}", fontsize=13)
-    figure.colorbar(image, ax=axes, shrink=0.7, label=TITLES[value])
+    figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01, label=TITLES[value])
     return figure
 
 
@@ -86,11 +87,9 @@ def _ordered(table: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
 
 
 def _panels(table: pd.DataFrame, value: str) -> dict[str, pd.DataFrame]:
-    structured = table.loc[table["source"] != NO_SOURCE, "arm"].unique()
-    panels = {
-        f"{arm}: noise shaped by": matrix(table[table["source"] != NO_SOURCE], arm, value)
-        for arm in structured
-    }
+    shaped = table[table["source"] != NO_SOURCE]
+    arms = sorted(shaped["arm"].unique(), key=lambda arm: (arm != "full", arm))
+    panels = {f"arm {arm}, by source": matrix(shaped, arm, value) for arm in arms}
     trivial = value.removeprefix("gain_over_")  # an arm gains nothing over itself
     plain = table[(table["source"] == NO_SOURCE) & (table["arm"] != trivial)]
     if len(plain):
@@ -110,11 +109,11 @@ def _annotated(
     axis: Axes, cells: pd.DataFrame, limits: tuple[float, float], colours: str
 ) -> AxesImage:
     image = axis.imshow(cells, vmin=limits[0], vmax=limits[1], cmap=colours)
-    axis.set_xticks(range(len(cells.columns)), cells.columns, rotation=50, ha="right")
+    axis.set_xticks(range(len(cells.columns)), cells.columns, rotation=90)
     axis.set_yticks(range(len(cells.index)), cells.index)
     axis.tick_params(length=0)
     for (row, column), number in np.ndenumerate(cells.to_numpy()):
-        text = f"{number:.2f}".replace("0.", ".", 1)
+        text = f"{round(number, 2) + 0:.2f}".replace("0.", ".", 1)  # + 0: no "-.00"
         colour = "black" if _luminance(image, number) > 0.45 else "white"
         axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
         if cells.index[row] == cells.columns[column]:

@@ -1,0 +1,43 @@
+# make run          install, run the default study
+# make paper-quick  one trial of the paper's heatmap on Fashion-MNIST, about 20 minutes on two cores
+# make test         unit and workflow tests;  make test-all  those and the published numbers
+# make lint         every check of style and types
+# make clean        remove results;  make clean-all  also downloads and the environment
+PYTHON ?= python3
+BIN := .venv/bin
+SNAKEMAKE := $(BIN)/snakemake
+
+.PHONY: run paper-quick install test test-all lint clean clean-all
+
+run: install
+	$(SNAKEMAKE)
+
+paper-quick: install
+	$(SNAKEMAKE) --configfile studies/paper_quick.yaml
+
+install: .venv/installed
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	touch $@
+
+test: install
+	$(BIN)/python -m pytest
+
+test-all: install
+	$(BIN)/python -m pytest tests
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(SNAKEMAKE) --lint
+
+clean:
+	find results -mindepth 1 ! -name .gitkeep -delete
+
+clean-all: clean
+	rm -rf resources .venv .snakemake

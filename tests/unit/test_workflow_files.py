@@ -1,0 +1,241 @@
+"""Rules, scripts, environments and profiles fit each other."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from noisetransfer.dependencies import code
+from noisetransfer.provenance import PACKAGES
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = {path.stem: path for path in sorted((ROOT / "scripts").glob("*.py"))}
+RULES = {
+    name: text
+    for path in sorted((ROOT / "rules").glob("*.smk"))
+    for name, text in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.M | re.S)
+}
+STAGES = {name: text for name, text in RULES.items() if "shell:" in text}
+ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
+PROFILES = sorted((ROOT / "profiles").glob("*/config.yaml"))
+ON_A_GPU = {
+    "train_network",
+    "record_activations",
+    "attack_images",
+    "fit_covariance",
+    "retrain_suffix",
+    "evaluate",
+}
+
+
+def directive(rule: str, name: str) -> str:
+    """Return the indented text of one directive of a rule."""
+    found = re.search(rf"^    {name}:(.*?)(?=^    \w|\Z)", RULES[rule], re.M | re.S)
+    return found[1].strip() if found else ""
+
+
+def environment(rule: str) -> Path:
+    return (ROOT / "rules" / directive(rule, "conda").strip('"')).resolve()
+
+
+def pins(path: Path) -> set[str]:
+    """Return what pip installs into an environment, each as `name==version`."""
+    *_, pip = yaml.safe_load(path.read_text())["dependencies"]
+    return set(pip["pip"])
+
+
+def packages(rule: str) -> set[str]:
+    return {pin.partition("==")[0] for pin in pins(environment(rule))}
+
+
+# rules
+
+
+def test_rules_and_scripts_have_the_same_names():
+    assert sorted(STAGES) == sorted(SCRIPTS)
+
+
+@pytest.mark.parametrize("rule", STAGES)
+@pytest.mark.parametrize(
+    "name", ["message", "output", "log", "benchmark", "resources", "conda", "shell"]
+)
+def test_rule_states(rule, name):
+    assert directive(rule, name)
+
+
+@pytest.mark.parametrize("rule", STAGES)
+def test_rule_runs_the_script_of_its_name_and_keeps_its_log(rule):
+    command = directive(rule, "shell")
+    assert re.findall(r"scripts/(\w+)\.py", command) == [rule]
+    assert command.rstrip('"').endswith("2> {log}")
+    assert f"/{rule}" in directive(rule, "log")
+    assert f"/{rule}" in directive(rule, "benchmark")
+
+
+@pytest.mark.parametrize("rule", sorted(set(STAGES) - {"retrieve_dataset"}))
+def test_rule_is_rerun_by_an_edit_of_its_own_code(rule):
+    assert f'code=code_of("{rule}")' in directive(rule, "input")
+
+
+@pytest.mark.parametrize("rule", STAGES)
+def test_rule_states_memory_and_time(rule):
+    needs = dict(re.findall(r"(\w+)=(\d+)", directive(rule, "resources")))
+    assert {"mem_mb", "runtime"} <= set(needs)
+    assert all(int(amount) > 0 for amount in needs.values())
+
+
+@pytest.mark.parametrize("rule", STAGES)
+def test_rule_asks_for_a_gpu_if_it_computes_on_networks(rule):
+    assert ("gpu=1" in directive(rule, "resources")) == (rule in ON_A_GPU)
+
+
+@pytest.mark.parametrize("rule", STAGES)
+def test_options_of_the_command_are_those_of_the_script(rule, answers):
+    given = set(re.findall(r"(--[a-z-]+)", directive(rule, "shell")))
+    assert given <= set(re.findall(r"(--[a-z-]+)", answers[rule]["help"]))
+
+
+# scripts
+
+ANSWER = """
+import contextlib, io, json, runpy, sys
+from pathlib import Path
+
+def answer(script):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "noisetransfer"]:
+        del sys.modules[name]
+    sys.argv = [script, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+        runpy.run_path(script, run_name="__main__")
+    loaded = [n.partition(".")[2] for n in sys.modules if n.startswith("noisetransfer.")]
+    return {"help": text.getvalue(), "modules": loaded}
+
+print(json.dumps({Path(script).stem: answer(script) for script in sys.argv[1:]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """What each script says when asked for help, and the library modules it then has loaded.
+
+    One process for all of them: most would need seconds to import torch.
+    """
+    command = [sys.executable, "-c", ANSWER, *map(str, SCRIPTS.values())]
+    variables = os.environ | {"PYTHONPATH": str(ROOT / "scripts"), "COLUMNS": "500"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=variables)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("stage", SCRIPTS)
+def test_script_answers_help_with_its_docstring(answers, stage):
+    docstring = ast.get_docstring(ast.parse(SCRIPTS[stage].read_text()))
+    assert docstring
+    assert docstring in answers[stage]["help"]
+
+
+@pytest.mark.parametrize("stage", SCRIPTS)
+def test_modules_that_a_script_loads_are_among_its_code(answers, stage, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    known = {Path(path).stem for path in code(Path(f"scripts/{stage}.py"))}
+    assert answers[stage]["modules"]
+    assert set(answers[stage]["modules"]) <= known
+
+
+# environments
+
+
+def test_each_environment_is_that_of_some_rule():
+    assert {environment(rule) for rule in STAGES} == set(ENVIRONMENTS)
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.name)
+def test_environment_has_its_name_channels_and_exact_pins(path):
+    content = yaml.safe_load(path.read_text())
+    assert list(content) == ["name", "channels", "dependencies"]
+    assert content["name"] == f"noisetransfer-{path.stem}"
+    assert content["channels"]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[\d.]+", pin) for pin in pins(path))
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.name)
+def test_pins_equal_those_of_the_project(path):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert pins(path) - set(project["dependencies"]) == set()
+
+
+# imports whose package has another name, or comes with the package that is pinned
+COMES_WITH = {
+    "PIL": "torchvision",
+    "cv2": "opencv-python",
+    "skimage": "scikit-image",
+    "urllib3": "requests",
+}
+
+
+def third_party(stage: str) -> set[str]:
+    """Return the packages that a stage imports.
+
+    An import inside a function counts if the code of the stage names the function, so that a stage which only
+    reads JSON needs no pandas.
+    """
+    run, waiting = [], []
+    for path in map(Path, code(Path(f"scripts/{stage}.py"))):
+        for node in ast.parse(path.read_text()).body:
+            lazy = isinstance(node, ast.FunctionDef | ast.ClassDef) and path.stem != stage
+            (waiting if lazy else run).append(node)
+    named = names(run)
+    while found := [node for node in waiting if node.name in named]:
+        waiting = [node for node in waiting if node not in found]
+        run += found
+        named |= names(found)
+    roots = {name.partition(".")[0] for node in run for name in imports(node)}
+    return roots - sys.stdlib_module_names - {"noisetransfer"}
+
+
+def names(nodes: list[ast.stmt]) -> set[str]:
+    inside = [node for statement in nodes for node in ast.walk(statement)]
+    return {n.id for n in inside if isinstance(n, ast.Name)} | {
+        n.attr for n in inside if isinstance(n, ast.Attribute)
+    }
+
+
+def imports(statement: ast.stmt) -> set[str]:
+    if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+        return set()
+    inside = list(ast.walk(statement))
+    plain = {a.name for n in inside if isinstance(n, ast.Import) for a in n.names}
+    return plain | {n.module for n in inside if isinstance(n, ast.ImportFrom) and n.module}
+
+
+@pytest.mark.parametrize("rule", STAGES)
+def test_packages_that_a_stage_imports_are_in_its_environment(rule, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    needed = {COMES_WITH.get(name, name) for name in third_party(rule)}
+    assert needed - packages(rule) == set()
+
+
+def test_packages_whose_versions_are_recorded_are_in_the_environment_that_records_them():
+    assert set(PACKAGES) - packages("write_provenance") == set()
+
+
+# profiles
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.parent.name)
+def test_profile_explains_every_key_above_it(path):
+    content = yaml.safe_load(path.read_text())
+    lines = path.read_text().splitlines()
+    keys = [i for i, line in enumerate(lines) if re.match(r"[\w-]+:", line)]
+    assert [lines[i].partition(":")[0] for i in keys] == list(content)
+    assert [lines[i] for i in keys if i == 0 or not lines[i - 1].startswith("# ")] == []
+
+
+def test_there_is_a_default_profile():
+    assert ROOT / "profiles" / "default" / "config.yaml" in PROFILES

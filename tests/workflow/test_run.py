@@ -1,0 +1,131 @@
+"""The tiny study from end to end: outputs, a second run, determinism."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from conftest import STUDY, clean_environment
+
+ROWS = (2 + 3 * 2) * 3 * 2  # arms without a source + arms × sources, × targets × trials
+
+
+def test_the_run_ends_with_the_paths_of_heatmaps_and_table(finished):
+    project, printed = finished
+    end = printed.split("Done. Heatmaps and tables:")[1]
+    named = [line.strip() for line in end.splitlines() if line.strip().startswith("results/")]
+    assert len(named) == 4
+    assert all((project.folder / path).stat().st_size > 1000 for path in named)
+
+
+def test_every_promised_output_is_there(finished):
+    results = finished[0].results
+    for value in ("accuracy", "gain_over_none", "gain_over_identity"):
+        for suffix in ("pdf", "svg", "png"):
+            assert (results / f"figures/transfer_{value}.{suffix}").is_file()
+    for path in ("tables/transfer.parquet", "tables/transfer.csv", "checks/transfer.json"):
+        assert (results / path).is_file()
+    assert (results / "figures/modifications_mnist_5k.png").is_file()
+
+
+def test_the_table_has_every_cell_once(finished):
+    table = pd.read_parquet(finished[0].results / "tables/transfer.parquet")
+    assert len(table) == ROWS
+    assert not table.duplicated(["source", "target", "arm", "trial"]).any()
+    assert (table["n"] == 60).all()
+    assert table["accuracy"].between(0, 1).all()
+    assert table[["gain_over_none", "gain_over_identity"]].notna().all(axis=None)
+    csv = pd.read_csv(finished[0].results / "tables/transfer.csv")
+    pd.testing.assert_frame_equal(csv, table, check_dtype=False)
+
+
+def test_provenance_says_where_the_numbers_come_from(finished):
+    provenance = json.loads((finished[0].results / "provenance.json").read_text())
+    assert provenance["seed"] == 7
+    assert provenance["study"]["study"] == "tiny"
+    assert provenance["versions"]["torch"]
+    assert provenance["hardware"]["cores"] == os.cpu_count()
+    assert provenance["rules"]["evaluate"]["jobs"] == 3
+    assert provenance["wall_seconds"] > 0
+
+
+def test_activations_do_not_stay_on_disk(finished):
+    assert not list((finished[0].results / "activations").rglob("*.safetensors"))
+
+
+def test_a_second_run_does_nothing(finished):
+    assert finished[0].planned() == {}
+
+
+def test_one_core_and_another_order_give_the_same_bytes(finished, fresh):
+    late = "results/tiny/evaluation/v2/L3/tau0.5/pgd@0.1/all/0-1.parquet"
+    first = fresh.snakemake(late, "--cores", "1")
+    assert first.returncode == 0, first.stdout
+    rest = fresh.snakemake("--cores", "1")
+    assert rest.returncode == 0, rest.stdout
+    assert fresh.tables() == finished[0].tables()
+
+
+def test_another_stack_size_changes_accuracies_by_no_more_than_rounding(finished, fresh):
+    fresh.edit(lambda study: study.update(trials=[0, 1]))
+    run = fresh.snakemake("transfer", "--cores", "2")
+    assert run.returncode == 0, run.stdout
+    one, two = (pd.read_parquet(p.results / "tables/transfer.parquet") for p in (finished[0], fresh))
+    pd.testing.assert_frame_equal(one.drop(columns=_VALUES), two.drop(columns=_VALUES))
+    assert (one["accuracy"] - two["accuracy"]).abs().max() <= 0.002
+
+
+_VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
+
+
+def test_a_killed_run_resumes_to_the_same_tables(finished, fresh):
+    command = [*fresh.command, "--cores", "2", "--configfile", STUDY]
+    running = subprocess.Popen(
+        command,
+        cwd=fresh.folder,
+        env=clean_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    waiting_for = fresh.results / "noisy/v2/L3/tau0.5"
+    while running.poll() is None and not list(waiting_for.rglob("*.safetensors")):
+        time.sleep(0.1)
+    assert running.poll() is None, "the run ended before it could be killed"
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not (fresh.results / "tables").exists()
+    unlocked = fresh.snakemake("--unlock")
+    assert unlocked.returncode == 0, unlocked.stdout
+    resumed = fresh.snakemake("--cores", "2")
+    assert resumed.returncode == 0, resumed.stdout
+    assert "train_network" not in resumed.stdout.split("Job stats:")[1].split("total")[0]
+    assert fresh.tables() == finished[0].tables()
+
+
+@pytest.mark.parametrize("batch_size", [7, 60])
+def test_a_stage_runs_by_hand_and_its_batch_size_changes_nothing(finished, tmp_path, batch_size):
+    results = finished[0].results
+    records = tmp_path / "records.parquet"
+    command = f"""
+        scripts/evaluate.py --data {results}/data/mnist_5k/test.safetensors
+        --network {results}/networks/v2/0-1.safetensors
+        --noisy {results}/noisy/v2/L3/tau0.5/any/0-1.safetensors
+        --targets clean@0 brightness@5
+        --modified {results}/modified/mnist_5k/brightness@5/test.safetensors
+        --site L3 --study tiny --name v2 --passes 3 --source any --arms none identity --tau 0.5
+        --seed 7 --trials 0 1 --batch-size {batch_size} --output {records}
+    """
+    done = subprocess.run(
+        [sys.executable, *command.split()], cwd=finished[0].folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    keys = ["target", "arm", "trial", "image"]
+    found = pd.read_parquet(records).sort_values(keys, ignore_index=True)
+    whole = pd.read_parquet(results / "evaluation/v2/L3/tau0.5/any/all/0-1.parquet")
+    expected = whole[whole["target"] != "pgd@0.1"].sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(found, expected)

@@ -4,7 +4,9 @@ import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 # jobs run the Python that runs Snakemake, unless a conda environment puts its own before it
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+)
 
 # glibc returns every large tensor to the system and takes it anew: a fifth of the time on a CPU
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(10**9))
@@ -39,9 +41,9 @@ include: "rules/report.smk"
 
 rule all:
     default_target: True
-    localrule: True
     input:
         f"{RESULTS}/provenance.json",
+    localrule: True
 
 
 for name in STUDY.experiments:
@@ -49,9 +51,9 @@ for name in STUDY.experiments:
     rule:
         name:
             name
-        localrule: True
         input:
             results_of(name),
+        localrule: True
 
 
 onsuccess:

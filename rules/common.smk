@@ -18,7 +18,7 @@ COVARIANCE = f"{RESULTS}/covariance/{{network}}/{{site}}/{{source}}/{{trials}}"
 NOISY = f"{RESULTS}/noisy/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
 RECORDS = f"{RESULTS}/evaluation/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.parquet"
 TABLE = f"{RESULTS}/tables/{{experiment}}"
-FIGURE = f"{RESULTS}/figures/{{figure}}"
+FIGURES = f"{RESULTS}/figures"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 FORMATS = ["pdf", "svg", "png"]
@@ -45,13 +45,20 @@ def code_of(stage):
 
 
 def is_attack(modification):
-    return modification != NO_SOURCE and modifications.parse(modification)[0].kind == "attack"
+    return (
+        modification != NO_SOURCE
+        and modifications.parse(modification)[0].kind == "attack"
+    )
 
 
 def attack(modification):
     """Name, ε and budget of an attack, as its command line takes them."""
     entry, epsilon = modifications.parse(modification)
-    return {"attack": entry.name, "epsilon": epsilon, **STUDY.attacks[entry.name].model_dump()}
+    return {
+        "attack": entry.name,
+        "epsilon": epsilon,
+        **STUDY.attacks[entry.name].model_dump(),
+    }
 
 
 def dataset_of(network):
@@ -66,18 +73,27 @@ def training_of(network):
     """The hyperparameters of a network's training, as its command line takes them."""
     training = STUDY.trainings[STUDY.networks[network].training]
     return " ".join(
-        f"--{key.replace('_', '-')} {value}" for key, value in training.model_dump().items()
+        f"--{key.replace('_', '-')} {value}"
+        for key, value in training.model_dump().items()
     )
 
 
 def arms_of(source):
     """The arms that a source has; those without a source belong to `any`."""
-    return [arm for arm in STUDY.noise.arms if ARMS[arm].from_source == (source != NO_SOURCE)]
+    return [
+        arm
+        for arm in STUDY.noise.arms
+        if ARMS[arm].from_source == (source != NO_SOURCE)
+    ]
 
 
 def calibration_images(w):
     """The training images as the source modifies them."""
-    paths = {"dataset": dataset_of(w.network), "modification": w.source, "attack": w.source}
+    paths = {
+        "dataset": dataset_of(w.network),
+        "modification": w.source,
+        "attack": w.source,
+    }
     paths |= {"split": "train", "network": w.network, "trials": w.trials}
     return (ATTACKED if is_attack(w.source) else MODIFIED).format(**paths)
 
@@ -120,15 +136,29 @@ def folder_option(dataset):
     return f"--folder {shlex.quote(str(folder))}" if folder else ""
 
 
+def experiments_on(dataset):
+    return [e for e in STUDY.experiments.values() if dataset_of(e.network) == dataset]
+
+
 def shown_targets(dataset):
-    """The modified test images of a dataset that some experiment of the study uses."""
-    suites = {
-        (e.network, suite)
-        for e in STUDY.experiments.values()
-        for suite in e.suites
-        if dataset_of(e.network) == dataset
-    }
-    return list(dict.fromkeys(p for pair in sorted(suites) for p in natural_targets(*pair)))
+    """The modified test images of a dataset that some experiment uses."""
+    pairs = [(e.network, suite) for e in experiments_on(dataset) for suite in e.suites]
+    return list(
+        dict.fromkeys(path for pair in pairs for path in natural_targets(*pair))
+    )
+
+
+def shown_attacks(dataset):
+    """The attacked training images of a dataset that some experiment uses, of the first trials."""
+    paths = [
+        ATTACKED.format(
+            dataset=dataset, attack=source, network=e.network, trials=STUDY.trials[0]
+        )
+        for e in experiments_on(dataset)
+        for source in e.sources
+        if is_attack(source)
+    ]
+    return list(dict.fromkeys(paths))
 
 
 def published_of(experiment):
@@ -147,9 +177,11 @@ def results_of(experiment):
     """What a user asks for with an experiment's name."""
     figures = [f"{experiment}_{value}" for value in VALUES]
     figures.append(f"modifications_{dataset_of(STUDY.experiments[experiment].network)}")
-    checks = [f"{RESULTS}/checks/{experiment}.json"] if experiment in STUDY.checks else []
+    checks = (
+        [f"{RESULTS}/checks/{experiment}.json"] if experiment in STUDY.checks else []
+    )
     return [
         *multiext(TABLE.format(experiment=experiment), ".parquet", ".csv"),
-        *expand(f"{FIGURE}.{{format}}", figure=figures, format=FORMATS),
+        *expand(f"{FIGURES}/{{figure}}.{{format}}", figure=figures, format=FORMATS),
         *checks,
     ]

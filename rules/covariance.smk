@@ -2,17 +2,12 @@
 
 
 rule fit_covariance:
-    message:
-        "Fitting the covariance of {wildcards.source} at {wildcards.site} of {wildcards.network}"
     input:
         code=code_of("fit_covariance"),
         modified=calibration_images,
         network=NETWORK,
         # temporary: made anew for one source, it must not rerun the others
         activations=ancient(ACTIVATIONS),
-    params:
-        rank=json.dumps(STUDY.noise.rank),
-        ridge=STUDY.noise.ridge.model_dump_json(exclude_none=True),
     output:
         covariance=f"{COVARIANCE}.safetensors",
         diagnostics=f"{COVARIANCE}.json",
@@ -20,13 +15,18 @@ rule fit_covariance:
         f"{LOGS}/fit_covariance/{{network}}/{{site}}/{{source}}/{{trials}}.log",
     benchmark:
         f"{BENCHMARKS}/fit_covariance/{{network}}/{{site}}/{{source}}/{{trials}}.tsv"
+    conda:
+        "../envs/torch.yaml"
     threads: 1
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=120,
-    conda:
-        "../envs/torch.yaml"
+    params:
+        rank=json.dumps(STUDY.noise.rank),
+        ridge=STUDY.noise.ridge.model_dump_json(exclude_none=True),
+    message:
+        "Fitting the covariance of {wildcards.source} at {wildcards.site} of {wildcards.network}"
     shell:
         "python scripts/fit_covariance.py --modified {input.modified} --network {input.network}"
         " --activations {input.activations} --site {wildcards.site} --rank {params.rank}"

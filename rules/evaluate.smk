@@ -2,8 +2,6 @@
 
 
 rule evaluate:
-    message:
-        "Testing noise of {wildcards.source} under suite {wildcards.suite}"
     input:
         code=code_of("evaluate"),
         data=lambda w: split_of(w.network, "test"),
@@ -11,28 +9,34 @@ rule evaluate:
         noisy=f"{NOISY}.safetensors",
         covariance=covariance_of,
         modified=lambda w: natural_targets(w.network, w.suite),
-    params:
-        study=STUDY.study,
-        targets=lambda w: STUDY.suites[w.suite],
-        attacks=lambda w: json.dumps({t: attack(t) for t in STUDY.suites[w.suite] if is_attack(t)}),
-        arms=lambda w: arms_of(w.source),
-        covariance=lambda w, input: f"--covariance {input.covariance}" if input.covariance else "",
-        passes=STUDY.evaluation.passes,
-        trials=lambda w: trials_of(w.trials),
-        seed=STUDY.seed,
     output:
         RECORDS,
     log:
         f"{LOGS}/evaluate/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.tsv"
+    conda:
+        "../envs/torch.yaml"
     threads: 1
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=240,
-    conda:
-        "../envs/torch.yaml"
+    params:
+        study=STUDY.study,
+        targets=lambda w: STUDY.suites[w.suite],
+        attacks=lambda w: json.dumps(
+            {t: attack(t) for t in STUDY.suites[w.suite] if is_attack(t)}
+        ),
+        arms=lambda w: arms_of(w.source),
+        covariance=lambda w, input: (
+            f"--covariance {input.covariance}" if input.covariance else ""
+        ),
+        passes=STUDY.evaluation.passes,
+        trials=lambda w: trials_of(w.trials),
+        seed=STUDY.seed,
+    message:
+        "Testing noise of {wildcards.source} under suite {wildcards.suite}"
     shell:
         "python scripts/evaluate.py --data {input.data} --network {input.network}"
         " --noisy {input.noisy} --targets {params.targets} --modified {input.modified}"

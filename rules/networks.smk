@@ -2,17 +2,10 @@
 
 
 rule train_network:
-    message:
-        "Training base networks {wildcards.network}, trials {wildcards.trials}"
     input:
         code=code_of("train_network"),
         train=lambda w: split_of(w.network, "train"),
         test=lambda w: split_of(w.network, "test"),
-    params:
-        network=lambda w: STUDY.networks[w.network],
-        training=lambda w: training_of(w.network),
-        trials=lambda w: trials_of(w.trials),
-        seed=STUDY.seed,
     output:
         network=NETWORK,
         report=f"{RESULTS}/networks/{{network}}/{{trials}}.json",
@@ -20,13 +13,20 @@ rule train_network:
         f"{LOGS}/train_network/{{network}}/{{trials}}.log",
     benchmark:
         f"{BENCHMARKS}/train_network/{{network}}/{{trials}}.tsv"
+    conda:
+        "../envs/torch.yaml"
     threads: 1
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=120,
-    conda:
-        "../envs/torch.yaml"
+    params:
+        network=lambda w: STUDY.networks[w.network],
+        training=lambda w: training_of(w.network),
+        trials=lambda w: trials_of(w.trials),
+        seed=STUDY.seed,
+    message:
+        "Training base networks {wildcards.network}, trials {wildcards.trials}"
     shell:
         "python scripts/train_network.py --data {input.train} {input.test}"
         " --architecture {params.network.architecture} --activation {params.network.activation}"
@@ -35,8 +35,6 @@ rule train_network:
 
 
 rule record_activations:
-    message:
-        "Recording clean activations at {wildcards.site} of {wildcards.network}"
     input:
         code=code_of("record_activations"),
         data=lambda w: split_of(w.network, "train"),
@@ -47,13 +45,15 @@ rule record_activations:
         f"{LOGS}/record_activations/{{network}}/{{site}}/{{trials}}.log",
     benchmark:
         f"{BENCHMARKS}/record_activations/{{network}}/{{site}}/{{trials}}.tsv"
+    conda:
+        "../envs/torch.yaml"
     threads: 1
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=60,
-    conda:
-        "../envs/torch.yaml"
+    message:
+        "Recording clean activations at {wildcards.site} of {wildcards.network}"
     shell:
         "python scripts/record_activations.py --data {input.data} --network {input.network}"
         " --site {wildcards.site} --output {output} 2> {log}"

@@ -2,8 +2,6 @@
 
 
 rule retrain_suffix:
-    message:
-        "Retraining behind {wildcards.site} of {wildcards.network} under noise of {wildcards.source}"
     input:
         code=code_of("retrain_suffix"),
         data=lambda w: split_of(w.network, "train"),
@@ -11,28 +9,32 @@ rule retrain_suffix:
         covariance=covariance_of,
         # temporary: made anew for one source, it must not rerun the others
         activations=ancient(ACTIVATIONS),
-    params:
-        arms=lambda w: arms_of(w.source),
-        covariance=lambda w, input: f"--covariance {input.covariance}" if input.covariance else "",
-        training=lambda w: training_of(w.network),
-        trials=lambda w: trials_of(w.trials),
-        seed=STUDY.seed,
     output:
-        f"{NOISY}.safetensors",
-        f"{NOISY}.losses.safetensors",
+        suffixes=f"{NOISY}.safetensors",
+        losses=f"{NOISY}.losses.safetensors",
     log:
         f"{LOGS}/retrain_suffix/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}.log",
     benchmark:
         f"{BENCHMARKS}/retrain_suffix/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}.tsv"
+    conda:
+        "../envs/torch.yaml"
     threads: 1
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=240,
-    conda:
-        "../envs/torch.yaml"
+    params:
+        arms=lambda w: arms_of(w.source),
+        covariance=lambda w, input: (
+            f"--covariance {input.covariance}" if input.covariance else ""
+        ),
+        training=lambda w: training_of(w.network),
+        trials=lambda w: trials_of(w.trials),
+        seed=STUDY.seed,
+    message:
+        "Retraining behind {wildcards.site} of {wildcards.network} under noise of {wildcards.source}"
     shell:
         "python scripts/retrain_suffix.py --data {input.data} --activations {input.activations}"
         " --site {wildcards.site} --source {wildcards.source} --arms {params.arms}"
         " --tau {wildcards.tau} {params.covariance} {params.training} --seed {params.seed}"
-        " --trials {params.trials} --output {output[0]} 2> {log}"
+        " --trials {params.trials} --output {output.suffixes} --losses {output.losses} 2> {log}"

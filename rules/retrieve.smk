@@ -2,11 +2,6 @@
 
 
 rule retrieve_dataset:
-    localrule: True
-    message:
-        "Retrieving {wildcards.file} of {wildcards.dataset}"
-    params:
-        folder=lambda w: folder_option(w.dataset),
     # no code among the inputs: the checksum vouches for the content, whatever code fetched it
     output:
         "resources/{dataset}/{file}",
@@ -14,36 +9,43 @@ rule retrieve_dataset:
         f"{LOGS}/retrieve_dataset/{{dataset}}/{{file}}.log",
     benchmark:
         f"{BENCHMARKS}/retrieve_dataset/{{dataset}}/{{file}}.tsv"
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
     resources:
         mem_mb=500,
         runtime=60,
-    conda:
-        "../envs/workflow.yaml"
+    params:
+        folder=lambda w: folder_option(w.dataset),
+    message:
+        "Retrieving {wildcards.file} of {wildcards.dataset}"
     shell:
         "python scripts/retrieve_dataset.py --dataset {wildcards.dataset} {params.folder}"
         " --output {output} 2> {log}"
 
 
 rule prepare_dataset:
-    message:
-        "Drawing the splits of {wildcards.dataset}"
     input:
         code=code_of("prepare_dataset"),
-        files=lambda w: [f"resources/{w.dataset}/{f.name}" for f in DATASETS[w.dataset].files],
-    params:
-        splits=lambda w: json.dumps(STUDY.datasets[w.dataset].splits.model_dump()),
-        folder=lambda w: f"resources/{w.dataset}",
+        files=lambda w: [
+            f"resources/{w.dataset}/{f.name}" for f in DATASETS[w.dataset].files
+        ],
     output:
-        expand(f"{DATA}/{{split}}.safetensors", split=SPLITS, allow_missing=True),
+        **{split: f"{DATA}/{split}.safetensors" for split in SPLITS},
     log:
         f"{LOGS}/prepare_dataset/{{dataset}}.log",
     benchmark:
         f"{BENCHMARKS}/prepare_dataset/{{dataset}}.tsv"
+    conda:
+        "../envs/workflow.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../envs/workflow.yaml"
+    params:
+        splits=lambda w: json.dumps(STUDY.datasets[w.dataset].splits.model_dump()),
+        folder=lambda w: f"resources/{w.dataset}",
+    message:
+        "Drawing the splits of {wildcards.dataset}"
     shell:
         "python scripts/prepare_dataset.py --dataset {wildcards.dataset} --folder {params.folder}"
-        " --splits {params.splits:q} --output $(dirname {output[0]}) 2> {log}"
+        " --splits {params.splits:q} --output $(dirname {output.train}) 2> {log}"

@@ -44,7 +44,9 @@ def report(check: Check) -> dict[str, Any]:
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--table", type=Path, required=True, help="of tabulate_results")
-    options.add_argument("--checks", type=json.loads, required=True, help="bounds, as in the study file")
+    options.add_argument(
+        "--checks", type=json.loads, required=True, help="bounds, as in the study file"
+    )
     options.add_argument("--published", type=Path, help="published heatmap to compare with")
     options.add_argument("--report", type=Path, required=True, help="JSON, written if all pass")
     run(main, options)

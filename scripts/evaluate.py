@@ -83,9 +83,18 @@ if __name__ == "__main__":
     options.add_argument("--data", type=Path, required=True, help="test split")
     options.add_argument("--network", type=Path, required=True, help="of train_network")
     options.add_argument("--noisy", type=Path, required=True, help="of retrain_suffix")
-    options.add_argument("--targets", nargs="+", required=True, help="such as clean@0 snow@5 pgd@0.1")
-    options.add_argument("--modified", type=Path, nargs="*", default=[], help="images of the targets")
-    options.add_argument("--attacks", type=json.loads, default={}, help='{"pgd@0.1": {"attack": "pgd", "epsilon": 0.1, …}}')
+    options.add_argument(
+        "--targets", nargs="+", required=True, help="such as clean@0 snow@5 pgd@0.1"
+    )
+    options.add_argument(
+        "--modified", type=Path, nargs="*", default=[], help="images of the targets"
+    )
+    options.add_argument(
+        "--attacks",
+        type=json.loads,
+        default={},
+        help='{"pgd@0.1": {"attack": "pgd", "epsilon": 0.1, …}}',
+    )
     options.add_argument("--site", required=True, help="hidden layer, such as L2")
     options.add_argument("--study", required=True, help="id, for the records")
     options.add_argument("--name", required=True, help="id of the network, for the records")

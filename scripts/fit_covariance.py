@@ -25,7 +25,11 @@ def main(args: argparse.Namespace) -> None:
     fits = [
         fit_one(split(network, args.site)[0], images[i] if attacked else images, h, args)
         for i, (network, h) in enumerate(
-            zip(members(read_spec(args.network)["network"], parameters), clean["activations"], strict=True)
+            zip(
+                members(read_spec(args.network)["network"], parameters),
+                clean["activations"],
+                strict=True,
+            )
         )
     ]
     spec = {"site": args.site, "rank": args.rank, "ridge": args.ridge, "modified": origin}
@@ -58,7 +62,9 @@ if __name__ == "__main__":
     options.add_argument("--activations", type=Path, required=True, help="of record_activations")
     options.add_argument("--network", type=Path, required=True, help="of train_network")
     options.add_argument("--site", required=True, help="hidden layer, such as L2")
-    options.add_argument("--rank", type=json.loads, required=True, help="eigenpairs kept; null: all")
+    options.add_argument(
+        "--rank", type=json.loads, required=True, help="eigenpairs kept; null: all"
+    )
     options.add_argument("--ridge", type=json.loads, required=True, help='{"relative": 0.001}')
     options.add_argument("--output", type=Path, required=True, help="stacked over trials")
     options.add_argument("--diagnostics", type=Path, required=True, help="JSON, one entry a trial")

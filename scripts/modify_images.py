@@ -29,6 +29,8 @@ if __name__ == "__main__":
     options.add_argument("--data", type=Path, required=True, help="a split of prepare_dataset")
     options.add_argument("--modification", required=True, help="such as motion_blur@5")
     options.add_argument("--seed", type=int, required=True, help="seed of the study")
-    options.add_argument("--workers", type=int, default=1, help="processes; no influence on results")
+    options.add_argument(
+        "--workers", type=int, default=1, help="processes; no influence on results"
+    )
     options.add_argument("--output", type=Path, required=True)
     run(main, options)

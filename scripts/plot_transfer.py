@@ -1,4 +1,4 @@
-"""Draw the transfer heatmap of one value: targets in rows, sources in columns, a panel per arm."""
+"""Draw the transfer heatmaps: targets in rows, sources in columns, a panel per arm; a figure per value."""
 
 import argparse
 from pathlib import Path
@@ -10,16 +10,21 @@ from noisetransfer.figures import TITLES, transfer_heatmap
 
 def main(args: argparse.Namespace) -> None:
     table = read_table(args.table)
-    figure = transfer_heatmap(table, args.value, title=args.title, order=args.order)
-    for path in args.output:
-        write_figure(path, figure)
+    for value in args.values:
+        figure = transfer_heatmap(table, value, title=args.title, order=args.order)
+        for suffix in args.formats:
+            write_figure(args.output / f"{args.name}_{value}.{suffix}", figure)
 
 
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--table", type=Path, required=True, help="of tabulate_results")
-    options.add_argument("--value", required=True, choices=TITLES)
+    options.add_argument("--name", required=True, help="of the experiment: figures are NAME_VALUE")
+    options.add_argument("--values", nargs="+", choices=TITLES, default=list(TITLES))
+    options.add_argument("--formats", nargs="+", default=["pdf", "svg", "png"])
     options.add_argument("--title", required=True)
-    options.add_argument("--order", nargs="+", required=True, help="modifications, rows and columns")
-    options.add_argument("--output", type=Path, nargs="+", required=True, help=".pdf, .svg, .png")
+    options.add_argument(
+        "--order", nargs="+", required=True, help="modifications, rows and columns"
+    )
+    options.add_argument("--output", type=Path, required=True, help="folder")
     run(main, options)

@@ -20,9 +20,7 @@ def main(args: argparse.Namespace) -> None:
     recorded = read_tensors(args.activations, producer="record_activations", framework="pt")
     activations = recorded["activations"]
     shape = read_spec(args.activations)["network"]
-    plan = Schedule(
-        args.learning_rate, args.batch_size, args.epochs, args.seed, tuple(args.trials)
-    )
+    plan = Schedule(args.learning_rate, args.batch_size, args.epochs, args.seed, tuple(args.trials))
     seeds = [key(args.seed, "initialise suffix", args.site, trial) for trial in plan.trials]
     fresh = [split(build(**shape, seed=seed), args.site)[1] for seed in seeds]
     noise = stacked(
@@ -45,8 +43,7 @@ def main(args: argparse.Namespace) -> None:
     noise_spec = {"source": args.source, "arms": args.arms, "tau": args.tau}
     spec = {"site": args.site, "noise": noise_spec, "schedule": vars(plan)}
     write_tensors(args.output, parameters, producer="retrain_suffix", spec=spec)
-    losses_path = args.output.with_suffix(".losses.safetensors")
-    write_tensors(losses_path, {"losses": losses}, producer="retrain_suffix", spec=spec)
+    write_tensors(args.losses, {"losses": losses}, producer="retrain_suffix", spec=spec)
 
 
 def covariances(path: Path | None) -> list[Covariance] | None:
@@ -64,4 +61,5 @@ if __name__ == "__main__":
     add_schedule(options)
     add_keys(options)
     options.add_argument("--output", type=Path, required=True, help="suffixes [arm, trial, …]")
+    options.add_argument("--losses", type=Path, required=True, help="losses [step, arm, trial]")
     run(main, options)

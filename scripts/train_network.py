@@ -23,9 +23,7 @@ def main(args: argparse.Namespace) -> None:
         "image_shape": dataset.shape,
         "classes": len(dataset.classes),
     }
-    plan = Schedule(
-        args.learning_rate, args.batch_size, args.epochs, args.seed, tuple(args.trials)
-    )
+    plan = Schedule(args.learning_rate, args.batch_size, args.epochs, args.seed, tuple(args.trials))
     fresh = [build(**shape, seed=key(args.seed, "initialise", trial)) for trial in plan.trials]
     parameters, losses = train_networks(fresh, train["images"], train["labels"], plan, target)
     trained = [network.to(target) for network in members(shape, parameters)]
@@ -46,6 +44,8 @@ if __name__ == "__main__":
     options.add_argument("--activation", required=True)
     add_schedule(options)
     add_keys(options)
-    options.add_argument("--output", type=Path, required=True, help="parameters, stacked over trials")
+    options.add_argument(
+        "--output", type=Path, required=True, help="parameters, stacked over trials"
+    )
     options.add_argument("--report", type=Path, required=True, help="clean accuracy, JSON")
     run(main, options)

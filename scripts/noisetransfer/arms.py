@@ -127,7 +127,7 @@ def stacked(
     trials: Sequence[int],
 ) -> list[list[Factors]]:
     """Return the factors [arm][trial] of one source; `covariances` holds one per trial."""
-    fitted = covariances or [None] * len(trials)
+    fitted: Sequence[Covariance | None] = covariances or [None] * len(trials)
     return [
         [
             factors(arm, tau, d, covariance, (seed, source, trial))

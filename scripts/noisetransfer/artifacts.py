@@ -7,6 +7,7 @@ of the job that wrote them and a SHA-256 of the content; reading checks them.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from noisetransfer import __version__
 from noisetransfer.errors import StudyError
 
 if TYPE_CHECKING:
@@ -28,18 +30,22 @@ FORMAT = "noisetransfer/1"
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, delete it on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
+        )
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)  # mkstemp's 0600 would shut colleagues out
         temporary.replace(path)
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary:
+            temporary.unlink(missing_ok=True)
 
 
 def write_tensors(
@@ -60,12 +66,15 @@ def write_tensors(
     from safetensors.numpy import save_file
 
     arrays = {name: _as_array(tensor) for name, tensor in tensors.items()}
-    metadata = {
+    header = {
         "format": FORMAT,
         "producer": producer,
-        "spec": json.dumps(spec, sort_keys=True),
-        "sha256": _digest(arrays),
+        "version": __version__,
+        "spec": spec,
     }
+    header["sha256"] = _digest(header, arrays)
+    # one key: safetensors writes several in random order
+    metadata = {"noisetransfer": json.dumps(header, sort_keys=True)}
     with atomic(path) as temporary:
         try:
             save_file(arrays, temporary, metadata=metadata)
@@ -86,17 +95,10 @@ def read_tensors(
     Raises:
         StudyError: if the file is missing, damaged, or of another producer or format.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework=framework) as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise StudyError(f"{path}: damaged or truncated ({error}); {_REMEDY}") from error
-    _check(path, metadata, producer, tensors)
+    with _opened(path, framework) as file:
+        header = _header(file)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _check(path, header, producer, tensors)
     return tensors
 
 
@@ -106,15 +108,8 @@ def read_spec(path: Path) -> dict[str, Any]:
     Raises:
         StudyError: if the file is missing or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            return dict(json.loads((file.metadata() or {})["spec"]))
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, KeyError) as error:
-        raise StudyError(f"{path}: damaged or truncated ({error}); {_REMEDY}") from error
+    with _opened(path, "np") as file:
+        return dict(_header(file)["spec"])
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -123,7 +118,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         if path.suffix == ".csv":
             table.to_csv(temporary, index=False, lineterminator="\n")
         else:
-            table.to_parquet(temporary, index=False, compression="zstd")
+            table.to_parquet(temporary, index=False, compression="zstd", write_page_checksum=True)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -135,18 +130,25 @@ def read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, page_checksum_verification=True)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # what pyarrow raises depends on where the damage is
         raise StudyError(f"{path}: damaged or truncated ({error}); {_REMEDY}") from error
 
 
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a figure in the format of the suffix; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # else every drawing shifts the layout a little
+    drawn = io.BytesIO()  # in memory: matplotlib hides a full disk behind errors of its own
+    with rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(drawn, format=path.suffix[1:], dpi=200, metadata=metadata)
     with atomic(path) as temporary:
-        metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix)
-        figure.savefig(temporary, dpi=200, metadata=metadata)
+        temporary.write_bytes(drawn.getvalue())
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -172,13 +174,31 @@ def read_json(path: Path) -> Any:
 _REMEDY = "delete it and run again, the workflow makes it anew"
 
 
+@contextmanager
+def _opened(path: Path, framework: str) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise StudyError(f"{path}: damaged or truncated ({error}); {_REMEDY}") from error
+
+
+def _header(file: Any) -> dict[str, Any]:
+    return dict(json.loads((file.metadata() or {}).get("noisetransfer", "{}")))
+
+
 def _as_array(tensor: Any) -> Any:
     array = tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else tensor
     return array if array.flags.c_contiguous else array.copy(order="C")
 
 
-def _digest(tensors: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256()
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Any]) -> str:
+    told = {name: value for name, value in header.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for name in sorted(tensors):
         array = _as_array(tensors[name])
         digest.update(repr((name, str(array.dtype), array.shape)).encode())
@@ -187,11 +207,11 @@ def _digest(tensors: Mapping[str, Any]) -> str:
 
 
 def _check(
-    path: Path, metadata: Mapping[str, str], producer: str, tensors: Mapping[str, Any]
+    path: Path, header: Mapping[str, Any], producer: str, tensors: Mapping[str, Any]
 ) -> None:
-    found = metadata.get("format"), metadata.get("producer")
+    found = header.get("format"), header.get("producer")
     if found != (FORMAT, producer):
         wanted = f"format {FORMAT} of {producer}"
         raise StudyError(f"{path}: expected {wanted}, found format {found[0]} of {found[1]}")
-    if metadata.get("sha256") != _digest(tensors):
+    if header.get("sha256") != _digest(header, tensors):
         raise StudyError(f"{path}: content does not match its checksum; {_REMEDY}")

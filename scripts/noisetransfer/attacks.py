@@ -1,4 +1,4 @@
-"""Adversarial attacks on stacks of networks. The Snakefile reads the registry, so torch is imported lazily."""
+"""Adversarial attacks on stacks of networks; the Snakefile reads the registry, so torch comes lazily."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from noisetransfer.errors import StudyError
 from noisetransfer.statistics import NO_SOURCE, agreement, matrix
 
 if TYPE_CHECKING:
@@ -60,11 +61,12 @@ def published_heatmap(
 ) -> list[Check]:
     """Check the agreement of an arm's heatmap with a published one (see `statistics.agreement`)."""
     measured = matrix(table[table["source"] != NO_SOURCE], arm, "accuracy")
-    measured.index = measured.index.map(_name)
-    measured.columns = measured.columns.map(_name)
+    measured.index, measured.columns = map(_names, (measured.index, measured.columns))
     found = agreement(measured, published)
     return [
-        at_least("Spearman correlation with the published heatmap", found.spearman, spearman, found.cells),
+        at_least(
+            "Spearman correlation with the published heatmap", found.spearman, spearman, found.cells
+        ),
         at_most(
             "mean absolute difference to the published heatmap",
             found.mean_absolute_difference,
@@ -75,5 +77,10 @@ def published_heatmap(
     ]
 
 
-def _name(modification: str) -> str:
-    return modification.partition("@")[0]
+def _names(modifications: pd.Index[str]) -> pd.Index[str]:
+    """Drop the strengths, as the published tables do."""
+    names = modifications.str.partition("@", expand=False).map(lambda parts: parts[0])
+    if names.has_duplicates:
+        twice = ", ".join(modifications[names.duplicated(keep=False)])
+        raise StudyError(f"a published heatmap has one strength a modification, found {twice}")
+    return names

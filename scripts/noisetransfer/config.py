@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,7 @@ from pydantic import (
 
 from noisetransfer.architectures import ACTIVATIONS, ARCHITECTURES
 from noisetransfer.arms import ARMS
+from noisetransfer.attacks import ATTACKS
 from noisetransfer.datasets import DATASETS, too_large
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import canonical, parse
@@ -29,7 +30,7 @@ ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 class Model(BaseModel):
     """A section of the study file; a key that it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _one_of(value: str, known: Iterable[str], what: str) -> str:
@@ -72,6 +73,7 @@ Architecture = Annotated[str, AfterValidator(lambda v: _one_of(v, ARCHITECTURES,
 Activation = Annotated[str, AfterValidator(lambda v: _one_of(v, ACTIVATIONS, "activation"))]
 ArmId = Annotated[str, AfterValidator(lambda v: _one_of(v, ARMS, "arm"))]
 Block = Annotated[str, BeforeValidator(_block)]
+Suite = Annotated[list[Modification], Field(min_length=1), AfterValidator(_unique)]
 
 
 class Splits(Model):
@@ -87,7 +89,8 @@ class Dataset(Model):
 
     splits: Splits
     folder: Path | None = Field(
-        default=None, description="local folder with the original files; default: usual places, then download"
+        default=None,
+        description="local folder with the original files; default: usual places, then download",
     )
 
 
@@ -150,7 +153,7 @@ class Experiment(Model):
     network: str
     site: str
     tau: float = Field(gt=0, description="trace scale: tr Σ = τ·d")
-    sources: Annotated[list[Modification], AfterValidator(_unique)] = Field(min_length=1)
+    sources: Suite
     suites: Annotated[list[str], AfterValidator(_unique)] = Field(min_length=1)
 
 
@@ -168,7 +171,10 @@ class Checks(Model):
     """What a finished study must hold, else it fails."""
 
     clean_accuracy: float | None = Field(
-        default=None, ge=0, le=1, description="least accuracy of every base network on clean test images"
+        default=None,
+        ge=0,
+        le=1,
+        description="least accuracy of every base network on clean test images",
     )
     own_gain: float | None = Field(
         default=None,
@@ -191,7 +197,7 @@ class Study(Model):
     noise: Noise
     evaluation: Evaluation = Evaluation()
     attacks: dict[str, Attack] = {}
-    suites: dict[ID, Annotated[list[Modification], AfterValidator(_unique)]]
+    suites: dict[ID, Suite]
     experiments: dict[ID, Experiment] = Field(min_length=1)
     checks: dict[ID, Checks] = {}
 
@@ -218,6 +224,9 @@ class Study(Model):
         for name in self.datasets:
             if name not in DATASETS:
                 yield f"datasets: unknown {name!r}; allowed: {_list(DATASETS)}"
+        for name in self.attacks:
+            if name not in ATTACKS:
+                yield f"attacks: unknown {name!r}; allowed: {_list(ATTACKS)}"
         for name in self.checks:
             if name not in self.experiments:
                 yield f"checks: unknown experiment {name!r}; allowed: {_list(self.experiments)}"
@@ -262,7 +271,7 @@ def load(raw: Mapping[str, Any], where: str = "the study file") -> Study:
 
 def _explain(error: Any) -> Iterable[str]:
     place = ".".join(str(part) for part in error["loc"])
-    message = error["msg"].removeprefix("Value error, ")
+    message = str(error["msg"]).removeprefix("Value error, ")
     if not place:  # cross-checks name their keys themselves
         return message.splitlines()
     if error["type"] == "extra_forbidden":
@@ -273,11 +282,13 @@ def _explain(error: Any) -> Iterable[str]:
 
 def _keys_beside(place: tuple[Any, ...]) -> Iterable[str]:
     """Return the keys that the schema allows where an unknown one was found."""
-    model: Any = Study
+    annotation: Any = Study
     for part in place[:-1]:
-        if part in model.model_fields:  # else it is a user's id or a position in a list
-            model = next(iter(_models(model.model_fields[part].annotation)))
-    return tuple(model.model_fields)
+        model = next(iter(_models(annotation)))
+        # a section by ids takes two steps: to the section, then to what stands under the id
+        inside_section = get_origin(annotation) is dict
+        annotation = model if inside_section else model.model_fields[part].annotation
+    return tuple(next(iter(_models(annotation))).model_fields)
 
 
 def _models(annotation: Any) -> Iterable[type[BaseModel]]:
@@ -296,5 +307,3 @@ def _unknown(place: str, section: Model, known: Mapping[str, Iterable[str]]) -> 
 
 def _list(values: Iterable[str]) -> str:
     return ", ".join(sorted(values)) or "(none)"
-
-

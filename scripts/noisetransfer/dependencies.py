@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent
@@ -26,13 +27,22 @@ def code(script: Path) -> list[str]:
 
 @cache
 def _imported(path: Path) -> tuple[Path, ...]:
-    tree = _without_type_checking(ast.parse(path.read_text()))
-    froms = (node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
-    names = (name.split(".")[1] for name in froms if name and name.startswith("noisetransfer."))
-    return tuple(LIBRARY.relative_to(Path.cwd()) / f"{name}.py" for name in names)
+    names = chain.from_iterable(map(_names, ast.walk(_without_type_checking(path))))
+    own = {name.split(".")[1] for name in names if name.startswith("noisetransfer.")}
+    modules = (LIBRARY.relative_to(Path.cwd()) / f"{name}.py" for name in sorted(own))
+    return tuple(module for module in modules if module.is_file())
 
 
-def _without_type_checking(tree: ast.Module) -> ast.Module:
+def _names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def _without_type_checking(path: Path) -> ast.Module:
+    tree = ast.parse(path.read_text())
     body = [
         node
         for node in tree.body

@@ -67,7 +67,9 @@ def contact_sheet(images: Mapping[str, NDArray[np.floating]], labels: list[str])
         images: modification → images (n, C, H, W) in [0, 1].
         labels: names of the classes of the n images.
     """
-    figure = Figure(figsize=(1.0 * len(labels) + 1.6, 1.0 * len(images) + 0.5), layout="constrained")
+    figure = Figure(
+        figsize=(1.0 * len(labels) + 1.6, 1.0 * len(images) + 0.5), layout="constrained"
+    )
     axes = figure.subplots(len(images), len(labels), squeeze=False)
     for row, (name, pictures) in zip(axes, images.items(), strict=True):
         for axis, picture in zip(row, pictures, strict=True):
@@ -90,8 +92,9 @@ def _panels(table: pd.DataFrame, value: str) -> dict[str, pd.DataFrame]:
     shaped = table[table["source"] != NO_SOURCE]
     arms = sorted(shaped["arm"].unique(), key=lambda arm: (arm != "full", arm))
     panels = {f"arm {arm}, by source": matrix(shaped, arm, value) for arm in arms}
-    trivial = value.removeprefix("gain_over_")  # an arm gains nothing over itself
-    plain = table[(table["source"] == NO_SOURCE) & (table["arm"] != trivial)]
+    plain = table[table["source"] == NO_SOURCE]
+    if panels:  # an arm gains nothing over itself: shown only where nothing else is
+        plain = plain[plain["arm"] != value.removeprefix("gain_over_")]
     if len(plain):
         cells = plain.groupby(["target", "arm"], sort=False, observed=True)[value].mean()
         panels["no source"] = cells.unstack("arm")
@@ -126,5 +129,5 @@ def _frame(column: int, row: int) -> Rectangle:
 
 
 def _luminance(image: AxesImage, number: float) -> float:
-    red, green, blue, _ = image.cmap(image.norm(number))
-    return 0.299 * red + 0.587 * green + 0.114 * blue
+    rgba = image.to_rgba(np.array([number]))[0]
+    return float(rgba[:3] @ (0.299, 0.587, 0.114))

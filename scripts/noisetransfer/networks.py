@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.functional import max_pool2d
 
 from noisetransfer.architectures import find
 from noisetransfer.errors import StudyError
@@ -18,17 +19,13 @@ if TYPE_CHECKING:
     from noisetransfer.architectures import Architecture
 
 
-
-class Pool(nn.MaxPool2d):
+class Pool(nn.Module):
     """2 × 2 maximum pooling; where no gradient is asked for, by pairwise maxima: 12 × faster on a CPU."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
 
     def forward(self, input: Tensor) -> Tensor:
         """Pool (…, H, W) to (…, H // 2, W // 2)."""
         if torch.is_grad_enabled():
-            return super().forward(input)
+            return max_pool2d(input, 2)
         height, width = (size // 2 * 2 for size in input.shape[-2:])
         rows = torch.maximum(input[..., 0:height:2, :width], input[..., 1:height:2, :width])
         return torch.maximum(rows[..., 0::2], rows[..., 1::2])

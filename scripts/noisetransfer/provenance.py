@@ -56,7 +56,9 @@ def hardware() -> dict[str, Any]:
 
 def times(benchmarks: Path) -> dict[str, dict[str, float]]:
     """Sum Snakemake's benchmark files by rule: jobs, seconds, greatest memory of a job in MB."""
-    rules: dict[str, dict[str, float]] = defaultdict(lambda: {"jobs": 0, "seconds": 0.0, "max_mb": 0.0})
+    rules: dict[str, dict[str, float]] = defaultdict(
+        lambda: {"jobs": 0, "seconds": 0.0, "max_mb": 0.0}
+    )
     for path in sorted(benchmarks.rglob("*.tsv")):
         with path.open() as file:
             row = next(csv.DictReader(file, delimiter="\t"))

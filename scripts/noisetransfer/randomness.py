@@ -35,6 +35,9 @@ def standard_normal(
 
     Args:
         dimension: length of each draw.
+        seed: of the study.
+        purpose: what the draw is for.
+        *ids: what else keys it: trial, epoch, pass.
         images: original indices of the images; n of them.
 
     Returns:

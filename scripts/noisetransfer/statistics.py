@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from noisetransfer.errors import StudyError
@@ -75,15 +76,14 @@ def agreement(measured: pd.DataFrame, published: pd.DataFrame) -> Agreement:
     """Compare two heatmaps, targets (rows) × sources (columns), by name.
 
     Raises:
-        StudyError: if a published cell was not measured; the message names the missing rows and columns.
+        StudyError: if a published cell was not measured; the message names the missing ones.
     """
-    missing = sorted(
-        {*published.index.difference(measured.index)}
-        | {*published.columns.difference(measured.columns)}
-    )
-    if missing:
-        raise StudyError(f"the published heatmap has cells that this study lacks: {missing}")
-    found = measured.loc[published.index, published.columns]
+    found = measured.reindex(index=published.index, columns=published.columns)
+    rows, columns = np.nonzero(found.isna().to_numpy())
+    if len(rows):
+        missing = zip(found.index[rows], found.columns[columns], strict=True)
+        names = ", ".join(f"{target} by {source}" for target, source in missing)
+        raise StudyError(f"the published heatmap has cells that this study lacks: {names}")
     cells = pd.DataFrame({"published": published.stack(), "measured": found.stack()})
     cells["difference"] = cells["measured"] - cells["published"]
     own_best = sum(source == target for target, source in found.idxmax(axis=1).items())

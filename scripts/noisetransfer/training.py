@@ -108,9 +108,7 @@ def train_suffixes(
     parameters = _on(device, {n: p.repeat(arms, *[1] * (p.dim() - 1)) for n, p in once.items()})
     steps = progress(schedule.steps(len(labels), "shuffle for suffix"), "training")
     batches = _noisy_batches(activations, labels, indices, sampler, schedule, steps)
-    trained, losses = train(
-        suffixes[0], parameters, batches, learning_rate=schedule.learning_rate
-    )
+    trained, losses = train(suffixes[0], parameters, batches, learning_rate=schedule.learning_rate)
     shape = (arms, len(suffixes))
     return {n: p.unflatten(0, shape) for n, p in trained.items()}, losses.unflatten(1, shape)
 

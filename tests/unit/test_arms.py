@@ -1,8 +1,8 @@
 import pytest
 import torch
-from structures import KEYS, D, covariance, dense
 
 from noisetransfer.arms import ARMS, factors, stacked
+from structures import KEYS, D, covariance, dense
 
 TAU = 0.7
 
@@ -45,9 +45,7 @@ def test_diagonal_has_the_variances_of_the_covariance():
 @pytest.mark.parametrize("rank", [None, 8])
 def test_rotated_has_the_spectrum_but_not_the_directions(rank):
     found = dense(factors("rotated", TAU, D, covariance(rank), KEYS))
-    torch.testing.assert_close(
-        spectrum(found), spectrum(scaled_full(rank)), atol=1e-4, rtol=1e-3
-    )
+    torch.testing.assert_close(spectrum(found), spectrum(scaled_full(rank)), atol=1e-4, rtol=1e-3)
     assert (found - scaled_full(rank)).abs().max() > 0.1
 
 
@@ -82,7 +80,9 @@ def test_random_arms_are_keyed_by_seed_source_and_trial(arm, keys):
 
 
 def test_stacked_is_arms_by_trials():
-    table = stacked(["diagonal", "full"], TAU, D, [covariance(8)] * 3, seed=1, source="s", trials=[0, 1, 2])
+    table = stacked(
+        ["diagonal", "full"], TAU, D, [covariance(8)] * 3, seed=1, source="s", trials=[0, 1, 2]
+    )
     assert [len(row) for row in table] == [3, 3]
     assert table[0][0].factor is None
     assert table[1][2].factor.shape == (D, 8)

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +70,11 @@ def write_some_tensors(path: Path) -> None:
 
 def drawn() -> Figure:
     figure = Figure(layout="constrained")
-    axes = figure.subplots(1, 2)
+    axes = figure.subplots(1, 2, sharey=True)
     for axis in axes:
-        axis.imshow(np.arange(12).reshape(3, 4))
-        axis.set_ylabel("target: τ")
-    axes[0].plot([0, 3], [0, 2], "o", clip_on=True)
+        image = axis.imshow(np.arange(12).reshape(3, 4))
+    axes[0].set_ylabel("τ")
+    figure.colorbar(image, ax=axes)
     return figure
 
 
@@ -132,9 +133,8 @@ def test_specification_comes_back(tmp_path):
 def test_file_of_another_producer_is_refused(tmp_path):
     path = tmp_path / "x.safetensors"
     write_some_tensors(path)
-    with pytest.raises(StudyError, match="of modify_images, found .* of prepare_dataset") as caught:
+    with pytest.raises(StudyError, match=r"of modify_images, found .* of prepare_dataset$"):
         read_tensors(path, producer="modify_images")
-    assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_safetensors_file_of_another_program_is_refused(tmp_path):
@@ -144,7 +144,7 @@ def test_safetensors_file_of_another_program_is_refused(tmp_path):
     save_file({"x": np.zeros(3)}, path)
     with pytest.raises(StudyError, match="expected format"):
         read_tensors(path, producer="evaluate")
-    with pytest.raises(StudyError, match="x.safetensors: damaged"):
+    with pytest.raises(StudyError, match=r"x\.safetensors: damaged"):
         read_spec(path)
 
 
@@ -153,16 +153,19 @@ def test_flipped_bit_anywhere_in_a_tensor_file_is_found(tmp_path):
     tensors = {"a": np.arange(6.0), "b": np.arange(4, dtype=np.uint8)}
     write_tensors(path, tensors, producer="evaluate", spec={"rank": 256})
     content = path.read_bytes()
-    unnoticed = []
     for position in range(len(content)):
         path.write_bytes(flipped(content, position))
-        try:
+        with pytest.raises(StudyError, match=r"x\.safetensors: "):
             read_spec(path), read_tensors(path, producer="evaluate")
-        except StudyError as error:
-            assert str(error).startswith(f"{path}: ")
-        else:
-            unnoticed.append(content[max(0, position - 9) : position + 1])
-    assert unnoticed == []
+
+
+@pytest.mark.parametrize(("was", "becomes"), [(b"F64", b"I64"), (b"[2,3]", b"[3,2]")])
+def test_other_type_or_shape_of_the_same_bytes_is_found(tmp_path, was, becomes):
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, {"x": np.ones((2, 3))}, producer="evaluate", spec={})
+    path.write_bytes(path.read_bytes().replace(was, becomes))
+    with pytest.raises(StudyError, match="does not match its checksum"):
+        read_tensors(path, producer="evaluate")
 
 
 # tables
@@ -189,16 +192,10 @@ def test_flipped_bit_never_changes_a_number_of_a_parquet_table_unnoticed(tmp_pat
     path = tmp_path / "x.parquet"
     write_table(path, TABLE)
     content = path.read_bytes()
-    unnoticed = []
-    for position in range(0, len(content), 5):
+    for position in range(len(content)):
         path.write_bytes(flipped(content, position))
-        try:
-            found = read_table(path)
-        except StudyError as error:
-            assert str(error).startswith(f"{path}: ")
-        else:
-            unnoticed += [] if np.array_equal(found, TABLE) else [position]
-    assert unnoticed == []
+        with suppress(StudyError):
+            assert np.array_equal(read_table(path), TABLE), f"byte {position} of {len(content)}"
 
 
 # JSON
@@ -286,9 +283,14 @@ def test_file_appears_alone_in_a_new_folder_and_others_may_read_it(tmp_path, nam
 def test_interrupted_writing_leaves_the_earlier_file_and_nothing_else(tmp_path):
     path = tmp_path / "x.json"
     write_json(path, "earlier")
-    with pytest.raises(KeyboardInterrupt), atomic(path) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with atomic(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert read_json(path) == "earlier"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -323,11 +325,11 @@ def test_file_that_the_system_cannot_write_leaves_the_earlier_one_and_nothing_el
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("name", WRITERS)
-def test_folder_that_cannot_be_made_is_named(tmp_path, name):
-    (tmp_path / "taken").write_text("a file, not a folder")
-    with pytest.raises(StudyError, match=f"cannot write {tmp_path / 'taken' / name}"):
-        WRITERS[name](tmp_path / "taken" / name)
+def test_folder_that_cannot_be_made_is_named(tmp_path):
+    path = tmp_path / "taken" / "x.json"
+    path.parent.write_text("a file, not a folder")
+    with pytest.raises(StudyError, match=f"cannot write {path}: "):
+        write_json(path, 1)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to a read-only folder")

@@ -13,7 +13,9 @@ SHAPE = (1, 28, 28)
 
 
 def networks(count=3):
-    return [build("v2", "tanh", SHAPE, 10, seed=s).eval().requires_grad_(False) for s in range(count)]
+    return [
+        build("v2", "tanh", SHAPE, 10, seed=s).eval().requires_grad_(False) for s in range(count)
+    ]
 
 
 @pytest.fixture
@@ -36,7 +38,9 @@ def test_the_registry_of_attacks_is_that_of_the_modifications():
     assert set(ATTACKS) == {m.name for m in MODIFICATIONS.values() if m.kind == "attack"}
 
 
-@pytest.mark.parametrize(("epsilon", "step_size", "steps"), [(0.1, 0.03, 5), (0.05, 0.1, 8), (0.3, 0.01, 3)])
+@pytest.mark.parametrize(
+    ("epsilon", "step_size", "steps"), [(0.1, 0.03, 5), (0.05, 0.1, 8), (0.3, 0.01, 3)]
+)
 def test_pgd_equals_the_adversarial_robustness_toolbox(batch, epsilon, step_size, steps):
     """Point by point, on deterministic networks, stacked here and one by one there."""
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Each check passes and fails where it should, and says what was measured and what was asked for."""
+"""Each check passes and fails where it should, and says what was measured and what was asked."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ NONE = pd.DataFrame()
 
 
 def table(*rows: tuple[str, str, str, float, float]) -> pd.DataFrame:
-    """Return (arm, source, target, accuracy, gain over identity) as a transfer table of one trial."""
+    """Return (arm, source, target, accuracy, gain over identity) as a transfer table."""
     columns = ["arm", "source", "target", "accuracy", "gain_over_identity"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -43,7 +43,9 @@ def test_mean_diagonal_and_trace_are_exact_at_any_rank(shape):
     rows = sample(*shape)
     covariance, diagnostics = fitted(rows, rank=5)
     variance = rows.double().var(0)
-    torch.testing.assert_close(covariance.mean.double(), rows.double().mean(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        covariance.mean.double(), rows.double().mean(0), rtol=1e-5, atol=1e-6
+    )
     torch.testing.assert_close(covariance.diagonal.double(), variance, rtol=1e-4, atol=1e-6)
     assert covariance.trace == pytest.approx(float(variance.sum()), rel=1e-5)
     assert float(dense(covariance).trace()) == pytest.approx(covariance.trace, rel=1e-5)

@@ -106,10 +106,14 @@ def test_the_attack_is_white_box_with_one_keyed_draw_a_gradient(data):
     found = networks.attacked(images, labels, INDICES, steps=1, **budget)
     point = images.expand(3, *images.shape).clone().requires_grad_()
     logits = networks.logits(point, networks.noise("attack noise", 0, INDICES))
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.repeat(3), reduction="sum")
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.repeat(3), reduction="sum"
+    )
     (gradient,) = torch.autograd.grad(loss, point)
     expected = (images + 0.1 * gradient.sign()).clamp(0, 1)
-    torch.testing.assert_close(found, torch.minimum(torch.maximum(expected, images - 0.1), images + 0.1))
+    torch.testing.assert_close(
+        found, torch.minimum(torch.maximum(expected, images - 0.1), images + 0.1)
+    )
 
 
 def test_attack_and_evaluation_use_different_draws():

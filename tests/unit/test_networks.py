@@ -47,7 +47,14 @@ def test_hidden_layers_have_the_published_widths(name):
 
 
 def test_v2_has_the_published_number_of_parameters():
-    sizes = [6 * 25 + 6, 16 * 6 * 9 + 16, 16 * 16 * 25 + 16, 400 * 32 + 32, 32 * 16 + 16, 16 * 10 + 10]
+    sizes = [
+        6 * 25 + 6,
+        16 * 6 * 9 + 16,
+        16 * 16 * 25 + 16,
+        400 * 32 + 32,
+        32 * 16 + 16,
+        16 * 10 + 10,
+    ]
     assert sum(p.numel() for p in network().parameters()) == sum(sizes)
 
 
@@ -139,6 +146,8 @@ def test_batches_do_not_change_the_outputs(images):
 
 
 def test_bytes_become_pixels_between_0_and_1():
-    assert pixels(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0.0, 0.2, 1.0])
+    assert pixels(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx(
+        [0.0, 0.2, 1.0]
+    )
     already = torch.rand(3)
     assert pixels(already) is already

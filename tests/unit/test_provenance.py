@@ -1,4 +1,4 @@
-"""Provenance: times are summed by rule, the code is named by its commit, versions are those installed."""
+"""Provenance: times are summed by rule, the code is named by its commit, versions are real."""
 
 import importlib.metadata
 import json
@@ -77,6 +77,7 @@ def folder(monkeypatch, tmp_path):
     """An empty folder, the current one, in no repository."""
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -46,7 +46,9 @@ def suffixes(data, trials, arms, **changes):
 
 NONE = Factors(None, torch.zeros(400))
 IDENTITY = Factors(None, torch.full((400,), 0.5))
-FULL = Factors(torch.randn(400, 6, generator=torch.Generator().manual_seed(1)) / 9, torch.full((400,), 0.1))
+FULL = Factors(
+    torch.randn(400, 6, generator=torch.Generator().manual_seed(1)) / 9, torch.full((400,), 0.1)
+)
 
 
 def test_training_equals_pytorchs_own_loop(data):
@@ -98,7 +100,9 @@ def test_suffixes_see_clean_activations_plus_their_own_draws(data):
     noise = z.factor @ FULL.factor.mT + z.unit * FULL.variance.sqrt()
     suffix = split(fresh([4])[0], SITE)[1]
     hidden = activations(images, [4])[0][positions]
-    expected = cross_entropy(suffix(hidden + noise.unflatten(1, hidden.shape[1:])), labels[positions])
+    expected = cross_entropy(
+        suffix(hidden + noise.unflatten(1, hidden.shape[1:])), labels[positions]
+    )
     assert float(losses[0, 0, 0]) == pytest.approx(expected.item(), rel=1e-5)
 
 

@@ -1,6 +1,13 @@
 """Mistakes and damage: one clear message each, and earlier results stay."""
 
+import resource
+import signal
+import subprocess
+import sys
+
 import pytest
+
+from project import ROOT
 
 
 def run_and_fail(project, *arguments):
@@ -37,7 +44,9 @@ def test_a_file_with_a_wrong_checksum_is_not_used(fresh):
     printed = run_and_fail(fresh)
     assert "mnist_5k.csv.gz" in printed
     assert "sha256" in printed.lower()
-    assert not (fresh.results / "data").exists() or not list((fresh.results / "data").rglob("*.safe*"))
+    assert not (fresh.results / "data").exists() or not list(
+        (fresh.results / "data").rglob("*.safe*")
+    )
 
 
 def test_a_local_folder_without_the_file_is_named(fresh):
@@ -69,18 +78,10 @@ def test_a_failed_check_names_measure_and_bound_and_keeps_the_table(done):
 
 def test_a_full_disk_leaves_no_half_written_file(fresh):
     """A limit on the size of files stands for the disk: the same error, on any machine."""
-    import resource
-    import subprocess
 
     def limit():
-        import signal
-
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    import sys
-
-    from conftest import ROOT
 
     first = fresh.snakemake("resources/mnist_5k/mnist_5k.csv.gz", "--cores", "1")
     assert first.returncode == 0, first.stdout

@@ -9,7 +9,8 @@ import time
 
 import pandas as pd
 import pytest
-from conftest import STUDY, clean_environment
+
+from project import STUDY, clean_environment
 
 ROWS = (2 + 3 * 2) * 3 * 2  # arms without a source + arms × sources, × targets × trials
 
@@ -74,7 +75,9 @@ def test_another_stack_size_changes_accuracies_by_no_more_than_rounding(finished
     fresh.edit(lambda study: study.update(trials=[0, 1]))
     run = fresh.snakemake("transfer", "--cores", "2")
     assert run.returncode == 0, run.stdout
-    one, two = (pd.read_parquet(p.results / "tables/transfer.parquet") for p in (finished[0], fresh))
+    one, two = (
+        pd.read_parquet(p.results / "tables/transfer.parquet") for p in (finished[0], fresh)
+    )
     pd.testing.assert_frame_equal(one.drop(columns=_VALUES), two.drop(columns=_VALUES))
     assert (one["accuracy"] - two["accuracy"]).abs().max() <= 0.002
 

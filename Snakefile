@@ -47,6 +47,8 @@ rule all:
 
 
 for name in STUDY.experiments:
+    if workflow.is_rule(name):
+        raise WorkflowError(f"experiments.{name}: a rule has this name, choose another")
 
     rule:
         name:

@@ -34,7 +34,7 @@ wildcard_constraints:
     site=r"[^/]+",
     source=r"[^/]+",
     suite=r"[^/]+",
-    tau=r"[0-9.e-]+",
+    tau=r"[0-9.e+-]+",
     trials=r"\d+(-\d+)?",
     experiment=r"[^/]+",
 
@@ -124,7 +124,7 @@ def records_of(experiment):
         RECORDS,
         network=e.network,
         site=e.site,
-        tau=f"{e.tau:g}",
+        tau=e.tau,
         source=sources_of(experiment),
         suite=e.suites,
         trials=STUDY.trials,
@@ -176,7 +176,7 @@ def order_of(experiment):
 def results_of(experiment):
     """What a user asks for with an experiment's name."""
     figures = [f"{experiment}_{value}" for value in VALUES]
-    figures.append(f"modifications_{dataset_of(STUDY.experiments[experiment].network)}")
+    figures.append(f"modifications/{dataset_of(STUDY.experiments[experiment].network)}")
     checks = (
         [f"{RESULTS}/checks/{experiment}.json"] if experiment in STUDY.checks else []
     )

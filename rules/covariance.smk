@@ -6,8 +6,7 @@ rule fit_covariance:
         code=code_of("fit_covariance"),
         modified=calibration_images,
         network=NETWORK,
-        # temporary: made anew for one source, it must not rerun the others
-        activations=ancient(ACTIVATIONS),
+        activations=ACTIVATIONS,
     output:
         covariance=f"{COVARIANCE}.safetensors",
         diagnostics=f"{COVARIANCE}.json",

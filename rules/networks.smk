@@ -34,13 +34,14 @@ rule train_network:
         " --output {output.network} --report {output.report} 2> {log}"
 
 
+# not temp(): made anew for a new source, they would rerun all the others
 rule record_activations:
     input:
         code=code_of("record_activations"),
         data=lambda w: split_of(w.network, "train"),
         network=NETWORK,
     output:
-        temp(ACTIVATIONS),
+        ACTIVATIONS,
     log:
         f"{LOGS}/record_activations/{{network}}/{{site}}/{{trials}}.log",
     benchmark:

@@ -7,8 +7,7 @@ rule retrain_suffix:
         data=lambda w: split_of(w.network, "train"),
         network=NETWORK,
         covariance=covariance_of,
-        # temporary: made anew for one source, it must not rerun the others
-        activations=ancient(ACTIVATIONS),
+        activations=ACTIVATIONS,
     output:
         suffixes=f"{NOISY}.safetensors",
         losses=f"{NOISY}.losses.safetensors",

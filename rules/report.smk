@@ -45,7 +45,7 @@ rule plot_transfer:
     params:
         title=lambda w: f"{STUDY.study}, {w.experiment}",
         order=lambda w: order_of(w.experiment),
-        figures=FIGURES,
+        folder=lambda w, output: str(Path(output[0]).parent),
         values=VALUES,
         formats=FORMATS,
     message:
@@ -53,7 +53,7 @@ rule plot_transfer:
     shell:
         "python scripts/plot_transfer.py --table {input.table} --name {wildcards.experiment}"
         " --values {params.values} --formats {params.formats} --title {params.title:q}"
-        " --order {params.order} --output {params.figures} 2> {log}"
+        " --order {params.order} --output {params.folder} 2> {log}"
 
 
 rule plot_modifications:
@@ -64,7 +64,7 @@ rule plot_modifications:
         modified=lambda w: shown_targets(w.dataset),
         attacked=lambda w: shown_attacks(w.dataset),
     output:
-        multiext(f"{FIGURES}/modifications_{{dataset}}", *[f".{f}" for f in FORMATS]),
+        multiext(f"{FIGURES}/modifications/{{dataset}}", *[f".{f}" for f in FORMATS]),
     log:
         f"{LOGS}/plot_modifications/{{dataset}}.log",
     benchmark:

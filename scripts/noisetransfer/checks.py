@@ -24,7 +24,7 @@ class Check:
 
     def __str__(self) -> str:
         verdict = "pass" if self.passed else "FAIL"
-        return f"{verdict}  {self.name} = {self.value:.4g} (must be {self.bound})"
+        return f"{verdict}  {self.name} = {self.value:.6g} (must be {self.bound})"
 
 
 def at_least(name: str, value: float, bound: float, cells: pd.DataFrame) -> Check:

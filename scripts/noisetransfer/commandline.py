@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser that shows a stage's docstring and its defaults."""
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    return argparse.ArgumentParser(description=description, formatter_class=_Help)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but not those that are None."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def add_schedule(options: argparse.ArgumentParser) -> None:

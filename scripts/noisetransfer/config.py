@@ -203,7 +203,12 @@ class Study(Model):
 
     @model_validator(mode="after")
     def _cross_checks(self) -> Study:
-        faults = [*self._unknown_ids(), *self._bad_splits(), *self._bad_targets()]
+        faults = [
+            *self._unknown_ids(),
+            *self._bad_splits(),
+            *self._bad_targets(),
+            *self._bad_checks(),
+        ]
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -249,18 +254,37 @@ class Study(Model):
                     yield f"{place}: {modification.name} needs its budget under attacks"
                 if modification.kind == "clean" and place.endswith("sources"):
                     yield f"{place}: clean images cannot be a source, their difference is 0"
-        for name, experiment in self.experiments.items():
-            targets = [t for s in experiment.suites for t in self.suites.get(s, [])]
+        for name in self.experiments:
+            targets = self._targets(name)
             twice = sorted({t for t in targets if targets.count(t) > 1})
             if twice:
                 yield f"experiments.{name}.suites: in two suites: {_list(twice)}"
+
+    def _bad_checks(self) -> Iterable[str]:
+        for name, checks in self.checks.items():
+            needed = {
+                "clean_accuracy": {"none"} if checks.clean_accuracy is not None else set(),
+                "own_gain": {"full", "identity"} if checks.own_gain is not None else set(),
+                "published": {checks.published.arm} if checks.published else set(),
+            }
+            for check, arms in needed.items():
+                missing = arms.difference(self.noise.arms)
+                if missing:
+                    yield f"checks.{name}.{check}: needs {_list(missing)} among noise.arms"
+            if checks.clean_accuracy is not None and "clean@0" not in self._targets(name):
+                yield f"checks.{name}.clean_accuracy: needs clean@0 in a suite of {name}"
+
+    def _targets(self, experiment: str) -> list[str]:
+        suites = self.experiments[experiment].suites if experiment in self.experiments else []
+        return [target for suite in suites for target in self.suites.get(suite, [])]
 
 
 def load(raw: Mapping[str, Any], where: str = "the study file") -> Study:
     """Check a parsed study file.
 
     Raises:
-        StudyError: listing every fault with its key, its value and what is allowed.
+        StudyError: listing every fault of a single key, or if there is none, every fault between sections;
+            each with its key, its value and what is allowed.
     """
     try:
         return Study.model_validate(dict(raw))

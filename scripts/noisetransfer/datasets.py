@@ -83,7 +83,7 @@ def retrieve(name: str, file_name: str, into: Path, folder: Path | None = None) 
     if local is None:
         _download(name, file, into)
     else:
-        verify(local / file.name, file)
+        _verify_local(local / file.name, file, name)
         with atomic(into / file.name) as temporary:
             shutil.copyfile(local / file.name, temporary)
 
@@ -100,6 +100,8 @@ def splits(name: str, folder: Path, sizes: Mapping[str, int]) -> dict[str, Split
         StudyError: if a file is missing, damaged or not the original.
     """
     dataset = DATASETS[name]
+    if fault := too_large(name, sizes):
+        raise StudyError(f"splits: {fault}")
     for file in dataset.files:
         verify(folder / file.name, file)
     pools = dataset.read(folder)
@@ -129,6 +131,16 @@ def too_large(name: str, sizes: Mapping[str, int]) -> str | None:
 
 def _has(dataset: Dataset) -> Callable[[Path], bool]:
     return lambda folder: all((folder / file.name).is_file() for file in dataset.files)
+
+
+def _verify_local(path: Path, file: RemoteFile, name: str) -> None:
+    try:
+        verify(path, file)
+    except StudyError as error:
+        raise StudyError(
+            f"dataset {name}: {error}\nThe folder is local (named by datasets: {name}: folder: in the study "
+            "file, or the usual place): nothing is downloaded while it is there."
+        ) from None
 
 
 def _download(name: str, file: RemoteFile, into: Path) -> None:

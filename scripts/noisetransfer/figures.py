@@ -116,12 +116,18 @@ def _annotated(
     axis.set_yticks(range(len(cells.index)), cells.index)
     axis.tick_params(length=0)
     for (row, column), number in np.ndenumerate(cells.to_numpy()):
-        text = f"{round(number, 2) + 0:.2f}".replace("0.", ".", 1)  # + 0: no "-.00"
-        colour = "black" if _luminance(image, number) > 0.45 else "white"
+        text = _text(number)
+        colour = "black" if np.isnan(number) or _luminance(image, number) > 0.45 else "white"
         axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
         if cells.index[row] == cells.columns[column]:
             axis.add_patch(_frame(column, row))
     return image
+
+
+def _text(number: float) -> str:
+    if np.isnan(number):
+        return "–"  # the arm that the gain refers to was not run
+    return f"{round(number, 2) + 0:.2f}".replace("0.", ".", 1)  # + 0: no "-.00"
 
 
 def _frame(column: int, row: int) -> Rectangle:

@@ -8,7 +8,6 @@ def test_a_new_source_adds_only_its_own_jobs(done):
     done.edit(lambda study: study["experiments"]["transfer"]["sources"].append("snow@5"))
     assert done.planned() == {
         "modify_images": 1,
-        "record_activations": 1,
         "fit_covariance": 1,
         "retrain_suffix": 1,
         "evaluate": 1,

@@ -102,3 +102,12 @@ def test_a_full_disk_leaves_no_half_written_file(fresh):
     assert "train.safetensors" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(output.iterdir()) == []
+
+
+def test_an_experiment_may_not_have_the_name_of_a_rule(fresh):
+    def change(study):
+        study["experiments"]["evaluate"] = study["experiments"].pop("transfer")
+        del study["checks"]
+
+    fresh.edit(change)
+    assert "experiments.evaluate: a rule has this name" in run_and_fail(fresh)

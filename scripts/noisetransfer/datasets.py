@@ -237,7 +237,7 @@ DATASETS = {
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
         ),
-        folders=lambda: [Path("/usr/share/datasets/mnist")],
+        folders=list,
         read=_read_mnist_like,
         pools=_MNIST_POOLS,
         sizes=(60000, 10000),

@@ -180,12 +180,24 @@ FAULTS = {
         "suites.all: pgd needs its budget under attacks",
     ),
     "source of an attack without budget": (
-        {"attacks": {}, "suites.all": ["snow@5"]},
+        {"attacks": {}, "suites.all": ["clean@0", "snow@5"]},
         f"{SOURCES}: pgd needs its budget under attacks",
     ),
     "target in two suites": (
         {"suites.more": ["fog@5", "snow@5"], f"{EXPERIMENT}.suites": ["all", "more"]},
         f"{EXPERIMENT}.suites: in two suites: snow@5",
+    ),
+    "check of clean accuracy without clean targets": (
+        {"suites.all": ["snow@5"]},
+        "checks.transfer.clean_accuracy: needs clean@0 in a suite of transfer",
+    ),
+    "check of clean accuracy without arm none": (
+        {"noise.arms": ["identity", "full"]},
+        "checks.transfer.clean_accuracy: needs none among noise.arms",
+    ),
+    "check of gains without their arms": (
+        {"noise.arms": ["none", "diagonal"]},
+        "checks.transfer.own_gain: needs full, identity among noise.arms",
     ),
     "check of no experiment": (
         {"checks.transfre": {}},
@@ -235,7 +247,8 @@ def test_study_at_the_bounds_is_accepted(edits):
     [("rotate@2", "rotate@2.0"), ("snow@5.0", "snow@5"), ("pgd@1e-1", "pgd@0.1")],
 )
 def test_modification_is_read_in_its_one_spelling(written, read):
-    study = load(edited({"suites.all": [written], f"{EXPERIMENT}.sources": [written]}))
+    edits = {"suites.all": [written], f"{EXPERIMENT}.sources": [written], "checks": {}}
+    study = load(edited(edits))
     assert study.suites["all"] == study.experiments["transfer"].sources == [read]
 
 

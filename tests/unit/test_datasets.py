@@ -287,7 +287,8 @@ def test_folder_given_without_the_original_is_an_error_that_leaves_an_earlier_co
     spoil(folder / name)
     with pytest.raises(StudyError, match=reason) as caught:
         retrieve("mnist", name, tmp_path / "into", folder)
-    assert str(caught.value).startswith(f"{folder / name}: ")
+    assert str(caught.value).startswith(f"dataset mnist: {folder / name}: ")
+    assert "datasets: mnist: folder:" in str(caught.value)
     assert [path.name for path in (tmp_path / "into").iterdir()] == [name]
     assert (tmp_path / "into" / name).read_bytes() == FILES[name]
 

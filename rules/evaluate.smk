@@ -29,9 +29,6 @@ rule evaluate:
             {t: attack(t) for t in STUDY.suites[w.suite] if is_attack(t)}
         ),
         arms=lambda w: arms_of(w.source),
-        covariance=lambda w, input: (
-            f"--covariance {input.covariance}" if input.covariance else ""
-        ),
         passes=STUDY.evaluation.passes,
         trials=lambda w: trials_of(w.trials),
         seed=STUDY.seed,
@@ -42,5 +39,5 @@ rule evaluate:
         " --noisy {input.noisy} --targets {params.targets} --modified {input.modified}"
         " --attacks {params.attacks:q} --site {wildcards.site} --study {params.study}"
         " --name {wildcards.network} --passes {params.passes} --source {wildcards.source}"
-        " --arms {params.arms} --tau {wildcards.tau} {params.covariance} --seed {params.seed}"
+        " --arms {params.arms} --tau {wildcards.tau} --covariance {input.covariance} --seed {params.seed}"
         " --trials {params.trials} --output {output} 2> {log}"

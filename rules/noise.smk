@@ -24,9 +24,6 @@ rule retrain_suffix:
         runtime=240,
     params:
         arms=lambda w: arms_of(w.source),
-        covariance=lambda w, input: (
-            f"--covariance {input.covariance}" if input.covariance else ""
-        ),
         training=lambda w: training_of(w.network),
         trials=lambda w: trials_of(w.trials),
         seed=STUDY.seed,
@@ -35,5 +32,5 @@ rule retrain_suffix:
     shell:
         "python scripts/retrain_suffix.py --data {input.data} --activations {input.activations}"
         " --site {wildcards.site} --source {wildcards.source} --arms {params.arms}"
-        " --tau {wildcards.tau} {params.covariance} {params.training} --seed {params.seed}"
+        " --tau {wildcards.tau} --covariance {input.covariance} {params.training} --seed {params.seed}"
         " --trials {params.trials} --output {output.suffixes} --losses {output.losses} 2> {log}"

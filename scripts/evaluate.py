@@ -9,7 +9,7 @@ import pandas as pd
 from noisetransfer.arms import stacked
 from noisetransfer.artifacts import read_spec, read_tensors, write_table
 from noisetransfer.commandline import add_keys, add_noise, parser, run
-from noisetransfer.covariance import Covariance, from_tensors
+from noisetransfer.covariance import from_tensors
 from noisetransfer.devices import device
 from noisetransfer.evaluation import NoisyNetworks, evaluate
 from noisetransfer.networks import activation_shape, members, split
@@ -49,11 +49,18 @@ def noisy_networks(args: argparse.Namespace) -> list[NoisyNetworks]:
     networks = members(shape, parameters)
     suffixes = read_tensors(args.noisy, producer="retrain_suffix", framework="pt")
     d = activation_shape(split(networks[0], args.site)[0], shape["image_shape"]).numel()
+    covariances = [
+        covariance
+        for path in args.covariance
+        for covariance in from_tensors(
+            read_tensors(path, producer="fit_covariance", framework="pt")
+        )
+    ]
     noise = stacked(
         args.arms,
         args.tau,
         d,
-        covariances(args.covariance),
+        covariances,
         seed=args.seed,
         source=args.source,
         trials=args.trials,
@@ -70,12 +77,6 @@ def noisy_networks(args: argparse.Namespace) -> list[NoisyNetworks]:
         )
         for i, (trial, network) in enumerate(zip(args.trials, networks, strict=True))
     ]
-
-
-def covariances(path: Path | None) -> list[Covariance] | None:
-    if path is None:
-        return None
-    return from_tensors(read_tensors(path, producer="fit_covariance", framework="pt"))
 
 
 if __name__ == "__main__":

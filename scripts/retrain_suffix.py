@@ -6,7 +6,7 @@ from pathlib import Path
 from noisetransfer.arms import stacked
 from noisetransfer.artifacts import read_spec, read_tensors, write_tensors
 from noisetransfer.commandline import add_keys, add_noise, add_schedule, parser, run
-from noisetransfer.covariance import Covariance, from_tensors
+from noisetransfer.covariance import from_tensors
 from noisetransfer.devices import device
 from noisetransfer.networks import build, split
 from noisetransfer.noise import NoiseSampler
@@ -23,11 +23,18 @@ def main(args: argparse.Namespace) -> None:
     plan = Schedule(args.learning_rate, args.batch_size, args.epochs, args.seed, tuple(args.trials))
     seeds = [key(args.seed, "initialise suffix", args.site, trial) for trial in plan.trials]
     fresh = [split(build(**shape, seed=seed), args.site)[1] for seed in seeds]
+    covariances = [
+        covariance
+        for path in args.covariance
+        for covariance in from_tensors(
+            read_tensors(path, producer="fit_covariance", framework="pt")
+        )
+    ]
     noise = stacked(
         args.arms,
         args.tau,
         activations[0, 0].numel(),
-        covariances(args.covariance),
+        covariances,
         seed=args.seed,
         source=args.source,
         trials=plan.trials,
@@ -44,12 +51,6 @@ def main(args: argparse.Namespace) -> None:
     spec = {"site": args.site, "noise": noise_spec, "schedule": vars(plan)}
     write_tensors(args.output, parameters, producer="retrain_suffix", spec=spec)
     write_tensors(args.losses, {"losses": losses}, producer="retrain_suffix", spec=spec)
-
-
-def covariances(path: Path | None) -> list[Covariance] | None:
-    if path is None:
-        return None
-    return from_tensors(read_tensors(path, producer="fit_covariance", framework="pt"))
 
 
 if __name__ == "__main__":

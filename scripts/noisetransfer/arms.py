@@ -120,13 +120,13 @@ def stacked(
     arms: Sequence[str],
     tau: float,
     d: int,
-    covariances: Sequence[Covariance] | None,
+    covariances: Sequence[Covariance],
     *,
     seed: int,
     source: str,
     trials: Sequence[int],
 ) -> list[list[Factors]]:
-    """Return the factors [arm][trial] of one source; `covariances` holds one per trial."""
+    """Return the factors [arm][trial] of one source; `covariances`: one per trial, none for source any."""
     fitted: Sequence[Covariance | None] = covariances or [None] * len(trials)
     return [
         [

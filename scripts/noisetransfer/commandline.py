@@ -43,7 +43,13 @@ def add_noise(options: argparse.ArgumentParser) -> None:
     options.add_argument("--source", required=True, help="such as snow@5, or any")
     options.add_argument("--arms", nargs="+", required=True)
     options.add_argument("--tau", type=float, required=True, help="trace scale: tr Σ = τ·d")
-    options.add_argument("--covariance", type=Path, help="of fit_covariance; unused by source any")
+    options.add_argument(
+        "--covariance",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="of fit_covariance; none for source any",
+    )
 
 
 def run(main: Callable[[argparse.Namespace], None], options: argparse.ArgumentParser) -> None:

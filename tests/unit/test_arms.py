@@ -89,5 +89,5 @@ def test_stacked_is_arms_by_trials():
 
 
 def test_sourceless_arms_need_no_covariance():
-    table = stacked(["none", "identity"], TAU, D, None, seed=1, source="any", trials=[0])
+    table = stacked(["none", "identity"], TAU, D, [], seed=1, source="any", trials=[0])
     assert [row[0].trace for row in table] == [0, pytest.approx(TAU * D)]

@@ -6,14 +6,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
+# with a GPU, one job at a time on it
+PROFILE ?= $(if $(shell command -v nvidia-smi),gpu,default)
 
 .PHONY: run paper-quick install test test-all lint clean clean-all
 
 run: install
-	$(SNAKEMAKE)
+	$(SNAKEMAKE) --workflow-profile profiles/$(PROFILE)
 
 paper-quick: install
-	$(SNAKEMAKE) --configfile studies/paper_quick.yaml
+	$(SNAKEMAKE) --workflow-profile profiles/$(PROFILE) --configfile studies/paper_quick.yaml
 
 install: .venv/installed
 

@@ -61,7 +61,6 @@ for name in STUDY.experiments:
 onsuccess:
     print("\nDone. Heatmaps and tables:")
     for name in STUDY.experiments:
-        print(f"  {RESULTS}/figures/{name}_gain_over_none.png")
-        print(f"  {RESULTS}/figures/{name}_gain_over_identity.png")
-        print(f"  {RESULTS}/figures/{name}_accuracy.png")
-        print(f"  {RESULTS}/tables/{name}.csv")
+        for path in headlines_of(name):
+            if Path(path).exists():
+                print(f"  {path}")

@@ -69,6 +69,17 @@ def split_of(network, split):
     return f"{DATA}/{split}.safetensors".format(dataset=dataset_of(network))
 
 
+def held_out(network):
+    """The images that a base network is measured on: test images only where there are no others."""
+    splits = STUDY.datasets[dataset_of(network)].splits
+    return split_of(network, "validation" if splits.validation else "test")
+
+
+def memory_of(trials):
+    """MB that a block of trials needs at d = 3136 and 60,000 images."""
+    return 2500 + 1500 * len(trials_of(trials))
+
+
 def training_of(network):
     """The hyperparameters of a network's training, as its command line takes them."""
     training = STUDY.trainings[STUDY.networks[network].training]
@@ -161,6 +172,15 @@ def shown_attacks(dataset):
     return list(dict.fromkeys(paths))
 
 
+def contact_sheets():
+    datasets = dict.fromkeys(dataset_of(e.network) for e in STUDY.experiments.values())
+    return expand(
+        f"{FIGURES}/modifications/{{dataset}}.{{format}}",
+        dataset=datasets,
+        format=FORMATS,
+    )
+
+
 def published_of(experiment):
     published = STUDY.checks[experiment].published
     return str(published.table) if published else []
@@ -173,10 +193,15 @@ def order_of(experiment):
     return list(dict.fromkeys([*targets, *e.sources]))
 
 
+def headlines_of(experiment):
+    """What a finished run names: the heatmaps that gains are read from first, and the table."""
+    heatmaps = [f"{FIGURES}/{experiment}_{value}.png" for value in reversed(VALUES)]
+    return [*heatmaps, f"{TABLE.format(experiment=experiment)}.csv"]
+
+
 def results_of(experiment):
     """What a user asks for with an experiment's name."""
     figures = [f"{experiment}_{value}" for value in VALUES]
-    figures.append(f"modifications/{dataset_of(STUDY.experiments[experiment].network)}")
     checks = (
         [f"{RESULTS}/checks/{experiment}.json"] if experiment in STUDY.checks else []
     )

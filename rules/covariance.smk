@@ -19,7 +19,7 @@ rule fit_covariance:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=lambda w: memory_of(w.trials),
         runtime=120,
     params:
         rank=json.dumps(STUDY.noise.rank),

@@ -20,7 +20,7 @@ rule evaluate:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=lambda w: memory_of(w.trials),
         runtime=240,
     params:
         study=STUDY.study,

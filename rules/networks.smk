@@ -5,7 +5,7 @@ rule train_network:
     input:
         code=code_of("train_network"),
         train=lambda w: split_of(w.network, "train"),
-        test=lambda w: split_of(w.network, "test"),
+        held_out=lambda w: held_out(w.network),
     output:
         network=NETWORK,
         report=f"{RESULTS}/networks/{{network}}/{{trials}}.json",
@@ -18,18 +18,19 @@ rule train_network:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=lambda w: memory_of(w.trials),
         runtime=120,
     params:
-        network=lambda w: STUDY.networks[w.network],
+        architecture=lambda w: STUDY.networks[w.network].architecture,
+        activation=lambda w: STUDY.networks[w.network].activation,
         training=lambda w: training_of(w.network),
         trials=lambda w: trials_of(w.trials),
         seed=STUDY.seed,
     message:
         "Training base networks {wildcards.network}, trials {wildcards.trials}"
     shell:
-        "python scripts/train_network.py --data {input.train} {input.test}"
-        " --architecture {params.network.architecture} --activation {params.network.activation}"
+        "python scripts/train_network.py --train {input.train} --held-out {input.held_out}"
+        " --architecture {params.architecture} --activation {params.activation}"
         " {params.training} --seed {params.seed} --trials {params.trials}"
         " --output {output.network} --report {output.report} 2> {log}"
 
@@ -51,7 +52,7 @@ rule record_activations:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=lambda w: memory_of(w.trials),
         runtime=60,
     message:
         "Recording clean activations at {wildcards.site} of {wildcards.network}"

@@ -114,6 +114,7 @@ rule write_provenance:
     input:
         code=code_of("write_provenance"),
         results=[path for name in STUDY.experiments for path in results_of(name)],
+        sheets=contact_sheets(),
     output:
         f"{RESULTS}/provenance.json",
     log:

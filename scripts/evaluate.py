@@ -5,12 +5,14 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from noisetransfer.arms import stacked
 from noisetransfer.artifacts import read_spec, read_tensors, write_table
 from noisetransfer.commandline import add_keys, add_noise, parser, run
-from noisetransfer.covariance import from_tensors
+from noisetransfer.covariance import load
 from noisetransfer.devices import device
+from noisetransfer.errors import StudyError
 from noisetransfer.evaluation import NoisyNetworks, evaluate
 from noisetransfer.networks import activation_shape, members, split
 from noisetransfer.noise import NoiseSampler
@@ -19,6 +21,9 @@ from noisetransfer.noise import NoiseSampler
 def main(args: argparse.Namespace) -> None:
     data = read_tensors(args.data, producer="prepare_dataset", framework="pt")
     modified = [read_tensors(p, producer="modify_images", framework="pt") for p in args.modified]
+    for path, tensors in zip(args.modified, modified, strict=True):
+        if not torch.equal(tensors["indices"], data["indices"]):
+            raise StudyError(f"{path}: not the images of {args.data}")
     names = [read_spec(path)["modification"] for path in args.modified]
     images = dict(zip(names, (tensors["images"] for tensors in modified), strict=True))
     images["clean@0"] = data["images"]
@@ -48,19 +53,15 @@ def noisy_networks(args: argparse.Namespace) -> list[NoisyNetworks]:
     shape = read_spec(args.network)["network"]
     networks = members(shape, parameters)
     suffixes = read_tensors(args.noisy, producer="retrain_suffix", framework="pt")
+    asked = {"source": args.source, "arms": args.arms, "tau": args.tau}
+    if read_spec(args.noisy)["noise"] != asked:
+        raise StudyError(f"{args.noisy}: trained under other noise than {asked}")
     d = activation_shape(split(networks[0], args.site)[0], shape["image_shape"]).numel()
-    covariances = [
-        covariance
-        for path in args.covariance
-        for covariance in from_tensors(
-            read_tensors(path, producer="fit_covariance", framework="pt")
-        )
-    ]
     noise = stacked(
         args.arms,
         args.tau,
         d,
-        covariances,
+        load(args.covariance),
         seed=args.seed,
         source=args.source,
         trials=args.trials,

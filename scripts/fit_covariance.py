@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -10,17 +11,19 @@ from noisetransfer.artifacts import read_spec, read_tensors, write_json, write_t
 from noisetransfer.commandline import parser, run
 from noisetransfer.covariance import Covariance, Diagnostics, fit, to_tensors, total_variance
 from noisetransfer.devices import device
-from noisetransfer.networks import batched, members, split
-
-CHUNK = 500
+from noisetransfer.errors import StudyError
+from noisetransfer.networks import BATCH, batched, members, split
 
 
 def main(args: argparse.Namespace) -> None:
     origin = read_spec(args.modified)
     attacked = "attack" in origin
     producer = "attack_images" if attacked else "modify_images"
-    images = read_tensors(args.modified, producer=producer, framework="pt")["images"]
+    modified = read_tensors(args.modified, producer=producer, framework="pt")
     clean = read_tensors(args.activations, producer="record_activations", framework="pt")
+    if not torch.equal(modified["indices"], clean["indices"]):
+        raise StudyError(f"{args.modified}: not the images of {args.activations}")
+    images = modified["images"]
     parameters = read_tensors(args.network, producer="train_network", framework="pt")
     fits = [
         fit_one(split(network, args.site)[0], images[i] if attacked else images, h, args)
@@ -36,6 +39,11 @@ def main(args: argparse.Namespace) -> None:
     tensors = to_tensors([covariance for covariance, _ in fits])
     write_tensors(args.output, tensors, producer="fit_covariance", spec=spec)
     write_json(args.diagnostics, [vars(diagnostics) for _, diagnostics in fits])
+    if any(diagnostics.degenerate for _, diagnostics in fits):
+        name = origin["modification"]
+        print(
+            f"warning: source {name} is degenerate, too weak to have a structure", file=sys.stderr
+        )
 
 
 def fit_one(
@@ -43,15 +51,15 @@ def fit_one(
 ) -> tuple[Covariance, Diagnostics]:
     target = device()
     h = clean.flatten(1)
-    modified = batched(prefix.to(target), images, target, CHUNK)
-    chunks = zip(modified, h.split(CHUNK), strict=True)
+    modified = batched(prefix.to(target), images, target)
+    chunks = zip(modified, h.split(BATCH), strict=True)
     return fit(
         (m.flatten(1) - c.to(target) for m, c in chunks),
         n=len(h),
         d=h.shape[1],
         rank=args.rank,
         ridge=args.ridge,
-        signal_trace=total_variance(h.split(CHUNK), len(h)),
+        signal_trace=total_variance(h.split(BATCH), len(h)),
         name=read_spec(args.modified)["modification"],
     )
 

@@ -16,26 +16,27 @@ from noisetransfer.figures import contact_sheet
 
 def main(args: argparse.Namespace) -> None:
     classes = DATASETS[read_spec(args.data)["dataset"]].classes
-    test, shown = examples(args.data, len(classes))
+    test, train = (read_tensors(p, producer="prepare_dataset") for p in (args.data, args.train))
+    labels = np.intersect1d(test["labels"], train["labels"])
+    shown = firsts(test["labels"], labels)
     rows = {"clean@0": pictures(test["images"][shown])}
     for path in args.modified:
         images = read_tensors(path, producer="modify_images")["images"]
         rows[read_spec(path)["modification"]] = pictures(images[shown])
-    train, shown = examples(args.train, len(classes))
+    shown = firsts(train["labels"], labels)
     if args.attacked:
         rows["clean@0, training"] = pictures(train["images"][shown])
     for path in args.attacked:
         images = read_tensors(path, producer="attack_images")["images"]
         rows[f"{read_spec(path)['modification']}, training"] = pictures(images[0][shown])
-    figure = contact_sheet(rows, list(classes))
+    figure = contact_sheet(rows, [classes[label] for label in labels])
     for path in args.output:
         write_figure(path, figure)
 
 
-def examples(path: Path, classes: int) -> tuple[dict[str, np.ndarray], list[int]]:
-    """Return a split and the position of the first image of each class."""
-    data = read_tensors(path, producer="prepare_dataset")
-    return data, [int(np.argmax(data["labels"] == label)) for label in range(classes)]
+def firsts(of_images: np.ndarray, labels: np.ndarray) -> list[int]:
+    """Return the position of the first image of each label."""
+    return [int(np.argmax(of_images == label)) for label in labels]
 
 
 def pictures(images: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from noisetransfer.artifacts import read_spec, read_tensors, write_tensors
 from noisetransfer.commandline import parser, run
 from noisetransfer.devices import device
-from noisetransfer.networks import batched, members, split
+from noisetransfer.networks import BATCH, activation_shape, batched, members, split
 
 
 def main(args: argparse.Namespace) -> None:
@@ -16,12 +16,16 @@ def main(args: argparse.Namespace) -> None:
     data = read_tensors(args.data, producer="prepare_dataset", framework="pt")
     parameters = read_tensors(args.network, producer="train_network", framework="pt")
     shape = read_spec(args.network)["network"]
-    prefixes = [split(n, args.site)[0].to(target) for n in members(shape, parameters)]
-    activations = [
-        torch.cat([h.cpu() for h in batched(prefix, data["images"], target)]) for prefix in prefixes
-    ]
+    prefixes = [split(n, args.site)[0] for n in members(shape, parameters)]
+    activations = torch.empty(
+        len(prefixes), len(data["labels"]), *activation_shape(prefixes[0], shape["image_shape"])
+    )
+    for own, prefix in zip(activations, prefixes, strict=True):
+        batches = batched(prefix.to(target), data["images"], target)
+        for place, h in zip(own.split(BATCH), batches, strict=True):
+            place.copy_(h)
     spec = {"site": args.site, "network": shape}
-    tensors = {"activations": torch.stack(activations)}
+    tensors = {"activations": activations, "indices": data["indices"]}
     write_tensors(args.output, tensors, producer="record_activations", spec=spec)
 
 

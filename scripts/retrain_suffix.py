@@ -6,12 +6,13 @@ from pathlib import Path
 from noisetransfer.arms import stacked
 from noisetransfer.artifacts import read_spec, read_tensors, write_tensors
 from noisetransfer.commandline import add_keys, add_noise, add_schedule, parser, run
-from noisetransfer.covariance import from_tensors
+from noisetransfer.covariance import load
 from noisetransfer.devices import device
 from noisetransfer.networks import build, split
 from noisetransfer.noise import NoiseSampler
 from noisetransfer.randomness import key
-from noisetransfer.training import Schedule, train_suffixes
+from noisetransfer.retraining import train_suffixes
+from noisetransfer.training import Schedule
 
 
 def main(args: argparse.Namespace) -> None:
@@ -23,18 +24,11 @@ def main(args: argparse.Namespace) -> None:
     plan = Schedule(args.learning_rate, args.batch_size, args.epochs, args.seed, tuple(args.trials))
     seeds = [key(args.seed, "initialise suffix", args.site, trial) for trial in plan.trials]
     fresh = [split(build(**shape, seed=seed), args.site)[1] for seed in seeds]
-    covariances = [
-        covariance
-        for path in args.covariance
-        for covariance in from_tensors(
-            read_tensors(path, producer="fit_covariance", framework="pt")
-        )
-    ]
     noise = stacked(
         args.arms,
         args.tau,
         activations[0, 0].numel(),
-        covariances,
+        load(args.covariance),
         seed=args.seed,
         source=args.source,
         trials=plan.trials,

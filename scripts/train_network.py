@@ -1,4 +1,4 @@
-"""Train one base network per trial, all as one stack, and measure their accuracy on clean test images."""
+"""Train one base network per trial, all as one stack, and measure their accuracy on held-out clean images."""
 
 import argparse
 from pathlib import Path
@@ -7,16 +7,18 @@ from noisetransfer.artifacts import read_spec, read_tensors, write_json, write_t
 from noisetransfer.commandline import add_keys, add_schedule, parser, run
 from noisetransfer.datasets import DATASETS
 from noisetransfer.devices import device
-from noisetransfer.evaluation import accuracy
-from noisetransfer.networks import build, members
+from noisetransfer.networks import accuracy, build, members
 from noisetransfer.randomness import key
 from noisetransfer.training import Schedule, train_networks
 
 
 def main(args: argparse.Namespace) -> None:
     target = device()
-    train, test = (read_tensors(p, producer="prepare_dataset", framework="pt") for p in args.data)
-    dataset = DATASETS[read_spec(args.data[0])["dataset"]]
+    train, held_out = (
+        read_tensors(path, producer="prepare_dataset", framework="pt")
+        for path in (args.train, args.held_out)
+    )
+    dataset = DATASETS[read_spec(args.train)["dataset"]]
     shape = {
         "architecture": args.architecture,
         "activation": args.activation,
@@ -29,7 +31,10 @@ def main(args: argparse.Namespace) -> None:
     trained = [network.to(target) for network in members(shape, parameters)]
     report = {
         "trials": plan.trials,
-        "clean_accuracy": [accuracy(n, test["images"], test["labels"], target) for n in trained],
+        "clean_accuracy": [
+            accuracy(network, held_out["images"], held_out["labels"], target) for network in trained
+        ],
+        "measured_on": read_spec(args.held_out)["split"],
         "final_loss": losses[-1].tolist(),
     }
     spec = {"network": shape, "schedule": vars(plan)}
@@ -39,7 +44,10 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     options = parser(__doc__)
-    options.add_argument("--data", type=Path, nargs=2, required=True, metavar=("TRAIN", "TEST"))
+    options.add_argument("--train", type=Path, required=True, help="training split")
+    options.add_argument(
+        "--held-out", type=Path, required=True, help="split to measure accuracy on"
+    )
     options.add_argument("--architecture", required=True)
     options.add_argument("--activation", required=True)
     add_schedule(options)

@@ -5,9 +5,10 @@ This registry is read by the Snakefile, so torch is imported inside functions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from noisetransfer.errors import StudyError
 from noisetransfer.randomness import generator
 
 if TYPE_CHECKING:
@@ -69,10 +70,11 @@ def _rotated(covariance: Covariance, keys: Keys) -> Factors:
 
     seed, source, trial = keys
     draws = generator(seed, "rotate", source, trial)
-    shape = covariance.eigenvectors.shape
+    own = covariance.eigenvectors.any(dim=0)  # without the columns that pad a block of trials
+    shape = (len(covariance.eigenvectors), int(own.sum()))
     basis, upper = torch.linalg.qr(torch.randn(shape, generator=draws, dtype=torch.float64))
     uniform = basis * upper.diagonal().sign()  # Haar measure needs QR's signs fixed
-    return _low_rank(covariance, uniform.float())
+    return _low_rank(replace(covariance, eigenvalues=covariance.eigenvalues[own]), uniform.float())
 
 
 def _permuted(covariance: Covariance, keys: Keys) -> Factors:
@@ -105,14 +107,19 @@ def factors(
         d: length of the flattened activation.
         covariance: of the source, ridge included; unused by the arms without a source.
         keys: study seed, source and trial, for the arms that draw a random basis or permutation.
+
+    Raises:
+        StudyError: if an arm with a source gets no covariance.
     """
     import torch
 
     if arm == "none":
         return Factors(None, torch.zeros(d))
     structure = ARMS[arm].factors
-    if structure is None or covariance is None:
+    if structure is None:
         return Factors(None, torch.full((d,), tau))
+    if covariance is None:
+        raise StudyError(f"arm {arm} needs the covariance of its source")
     return structure(covariance, keys).scaled(tau * d)
 
 

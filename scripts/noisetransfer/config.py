@@ -88,7 +88,7 @@ class Dataset(Model):
     """A dataset of the registry, and what is taken from it."""
 
     splits: Splits
-    folder: Path | None = Field(
+    folder: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
         default=None,
         description="local folder with the original files; default: usual places, then download",
     )
@@ -174,7 +174,7 @@ class Checks(Model):
         default=None,
         ge=0,
         le=1,
-        description="least accuracy of every base network on clean test images",
+        description="least accuracy of arm none on clean test images",
     )
     own_gain: float | None = Field(
         default=None,
@@ -271,8 +271,17 @@ class Study(Model):
                 missing = arms.difference(self.noise.arms)
                 if missing:
                     yield f"checks.{name}.{check}: needs {_list(missing)} among noise.arms"
+            if checks.own_gain is not None and not set(self._sources(name)) & set(
+                self._targets(name)
+            ):
+                yield f"checks.{name}.own_gain: no source of {name} is among its targets"
+            if checks.published and not ARMS[checks.published.arm].from_source:
+                yield f"checks.{name}.published.arm: {checks.published.arm} belongs to no source"
             if checks.clean_accuracy is not None and "clean@0" not in self._targets(name):
                 yield f"checks.{name}.clean_accuracy: needs clean@0 in a suite of {name}"
+
+    def _sources(self, experiment: str) -> list[str]:
+        return self.experiments[experiment].sources if experiment in self.experiments else []
 
     def _targets(self, experiment: str) -> list[str]:
         suites = self.experiments[experiment].suites if experiment in self.experiments else []

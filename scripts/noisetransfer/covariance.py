@@ -10,10 +10,12 @@ from scipy.linalg import eigh
 from torch import Tensor
 from torch.nn.functional import pad
 
+from noisetransfer.artifacts import read_tensors
 from noisetransfer.errors import StudyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 DEGENERATE_SHARE_OF_RIDGE = 0.1
 DEGENERATE_SHARE_OF_SIGNAL = 1e-4
@@ -57,6 +59,12 @@ def to_tensors(covariances: Sequence[Covariance]) -> dict[str, Tensor]:
     rank = max(len(c.eigenvalues) for c in covariances)
     rows = [vars(c.padded(rank)) for c in covariances]
     return {name: torch.stack([torch.as_tensor(row[name]) for row in rows]) for name in rows[0]}
+
+
+def load(paths: Sequence[Path]) -> list[Covariance]:
+    """Read the covariances of files that `fit_covariance` wrote, one per trial; none of no file."""
+    files = (read_tensors(p, producer="fit_covariance", framework="pt") for p in paths)
+    return [covariance for tensors in files for covariance in from_tensors(tensors)]
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> list[Covariance]:
@@ -116,7 +124,7 @@ def fit(
     route = _from_moments if n > d else _from_gram
     spectrum = route(differences, n, d, min(rank or d, n - 1, d), name)
     trace = float(spectrum.diagonal.sum())
-    if trace == 0 and "relative" in ridge:
+    if trace == 0 and not ridge.get("absolute"):
         raise StudyError(
             f"source {name}: the activations of modified and clean images are equal, so there is no "
             "covariance; choose a greater strength or an absolute ridge"

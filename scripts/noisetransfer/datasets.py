@@ -134,6 +134,11 @@ def _has(dataset: Dataset) -> Callable[[Path], bool]:
 
 
 def _verify_local(path: Path, file: RemoteFile, name: str) -> None:
+    if not path.is_file():
+        raise StudyError(
+            f"dataset {name}: {path}: no such file; name the folder of the original files as datasets: "
+            f"{name}: folder: in the study file, or drop that key to have them downloaded"
+        )
     try:
         verify(path, file)
     except StudyError as error:

@@ -14,7 +14,6 @@ from noisetransfer.attacks import ATTACKS
 from noisetransfer.networks import (
     Stack,
     affine_head,
-    batched,
     pixels,
     run_shared,
     run_stack,
@@ -26,12 +25,6 @@ from noisetransfer.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor, device: torch.device) -> float:
-    """Return the share of images (n, C, H, W) that a network without noise classifies rightly."""
-    predictions = [logits.argmax(1).cpu() for logits in batched(network, images, device)]
-    return float((torch.cat(predictions) == labels).double().mean())
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ class Pool(nn.Module):
 Stack = dict[str, Tensor]
 """Parameters of S networks of one shape: name → (S, …)."""
 
+BATCH = 500
+"""Images that run through a network at once where nothing else is said."""
+
 _NONLINEARITIES = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
@@ -68,11 +71,17 @@ def members(shape: Mapping[str, Any], parameters: Stack) -> list[nn.Sequential]:
 
 @torch.no_grad()
 def batched(
-    module: nn.Module, images: Tensor, device: torch.device, batch_size: int = 500
+    module: nn.Module, images: Tensor, device: torch.device, batch_size: int = BATCH
 ) -> Iterator[Tensor]:
     """Run a module over images (uint8 or float in [0, 1], (n, C, H, W)), batch by batch, on a device."""
     for batch in images.split(batch_size):
         yield module(pixels(batch.to(device)))
+
+
+def accuracy(network: nn.Module, images: Tensor, labels: Tensor, device: torch.device) -> float:
+    """Return the share of images (n, C, H, W) that a network without noise classifies rightly."""
+    predictions = [logits.argmax(1).cpu() for logits in batched(network, images, device)]
+    return float((torch.cat(predictions) == labels).double().mean())
 
 
 def pixels(images: Tensor) -> Tensor:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, TypeVar
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+def progress(items: Sequence[T], description: str) -> Iterable[T]:
     """Show progress on stderr: a bar on a terminal, a line every 30 seconds in a log."""
     if sys.stderr.isatty():
-        return tqdm(items, description, total)
+        return tqdm(items, description)
     lines = "{desc}: {n_fmt}/{total_fmt}, {elapsed} elapsed, {remaining} left\n"
-    return tqdm(items, description, total, mininterval=30, bar_format=lines)
+    return tqdm(items, description, mininterval=30, bar_format=lines)

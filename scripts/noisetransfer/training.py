@@ -1,4 +1,4 @@
-"""Training stacks of networks: base networks on images, suffixes on noisy activations."""
+"""Training stacks of networks, and the base networks of a study."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from torch.nn.functional import cross_entropy
 
 from noisetransfer.errors import StudyError
 from noisetransfer.networks import Stack, pixels, run_stack, stack
-from noisetransfer.noise import NoiseSampler, Normals, normals
 from noisetransfer.progress import progress
 from noisetransfer.randomness import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 Batch = tuple[Tensor, Tensor]
 """Inputs (S, B, …) and labels (S, B) of one step of S networks."""
@@ -70,47 +69,13 @@ def train_networks(
     Raises:
         StudyError: if a loss is not finite.
     """
-    parameters = _on(device, stack(networks))
+    parameters = to(device, stack(networks))
     steps = progress(schedule.steps(len(labels), "shuffle for base"), "training")
     batches = (
         (pixels(images[positions].to(device)), labels[positions].to(device))
         for _, positions in steps
     )
     return train(networks[0], parameters, batches, learning_rate=schedule.learning_rate)
-
-
-def train_suffixes(
-    suffixes: Sequence[nn.Sequential],
-    activations: Sequence[Tensor],
-    labels: Tensor,
-    indices: Tensor,
-    sampler: NoiseSampler,
-    schedule: Schedule,
-) -> tuple[Stack, Tensor]:
-    """Train the suffixes of A arms × T trials on noisy activations of the clean training images.
-
-    Args:
-        suffixes: freshly initialised, one per trial; all arms start from the same.
-        activations: h(x), one tensor (n, …) per trial.
-        labels: (n,).
-        indices: original indices of the images, (n,): they key the noise.
-        sampler: the noise of the stack; its device is where to train.
-        schedule: hyperparameters and keys.
-
-    Returns:
-        parameters (A, T, …) and losses (steps, A, T).
-
-    Raises:
-        StudyError: if a loss is not finite.
-    """
-    device, arms = sampler.scale.device, len(sampler.scale)
-    once = stack(suffixes)
-    parameters = _on(device, {n: p.repeat(arms, *[1] * (p.dim() - 1)) for n, p in once.items()})
-    steps = progress(schedule.steps(len(labels), "shuffle for suffix"), "training")
-    batches = _noisy_batches(activations, labels, indices, sampler, schedule, steps)
-    trained, losses = train(suffixes[0], parameters, batches, learning_rate=schedule.learning_rate)
-    shape = (arms, len(suffixes))
-    return {n: p.unflatten(0, shape) for n, p in trained.items()}, losses.unflatten(1, shape)
 
 
 def train(
@@ -145,38 +110,8 @@ def train(
     return {name: values.detach() for name, values in own.items()}, torch.stack(history)
 
 
-def _noisy_batches(
-    activations: Sequence[Tensor],
-    labels: Tensor,
-    indices: Tensor,
-    sampler: NoiseSampler,
-    schedule: Schedule,
-    steps: Iterable[Step],
-) -> Iterator[Batch]:
-    device = sampler.scale.device
-    for epoch, positions in steps:
-        rows = zip(activations, positions, strict=True)
-        clean = torch.stack([own[p.to(own.device)] for own, p in rows]).to(device)
-        noise = sampler.sample(_draws(sampler, schedule, epoch, indices[positions]))
-        noisy = clean + noise.unflatten(-1, clean.shape[2:])
-        targets = labels[positions].to(device).expand(len(noise), -1, -1)
-        yield noisy.flatten(0, 1), targets.flatten(0, 1)
-
-
-def _draws(sampler: NoiseSampler, schedule: Schedule, epoch: int, images: Tensor) -> Normals:
-    device, d = sampler.scale.device, sampler.scale.shape[-1]
-    keys = (schedule.seed, "training noise")
-    draws = [
-        normals(sampler.rank, d, *keys, trial, epoch, images=row.tolist())
-        for trial, row in zip(schedule.trials, images, strict=True)
-    ]
-    return Normals(
-        torch.stack([draw.factor for draw in draws]).to(device),
-        torch.stack([draw.unit for draw in draws]).to(device),
-    )
-
-
-def _on(device: torch.device, parameters: Stack) -> Stack:
+def to(device: torch.device, parameters: Stack) -> Stack:
+    """Move a stack to a device."""
     return {name: values.to(device) for name, values in parameters.items()}
 
 

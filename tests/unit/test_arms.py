@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from noisetransfer.arms import ARMS, factors, stacked
+from noisetransfer.errors import StudyError
 from structures import KEYS, D, covariance, dense
 
 TAU = 0.7
@@ -77,6 +78,19 @@ def test_random_arms_are_keyed_by_seed_source_and_trial(arm, keys):
     first, again = (dense(factors(arm, TAU, D, covariance(), KEYS)) for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, dense(factors(arm, TAU, D, covariance(), keys)))
+
+
+def test_padding_to_the_rank_of_another_trial_changes_no_arm():
+    for arm in ("full", "rotated", "permuted"):
+        alone, padded = (
+            factors(arm, TAU, D, c, KEYS) for c in (covariance(8), covariance(8).padded(12))
+        )
+        torch.testing.assert_close(dense(padded), dense(alone))
+
+
+def test_an_arm_with_a_source_needs_its_covariance():
+    with pytest.raises(StudyError, match="full needs the covariance"):
+        factors("full", TAU, D)
 
 
 def test_stacked_is_arms_by_trials():

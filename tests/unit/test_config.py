@@ -199,6 +199,24 @@ FAULTS = {
         {"noise.arms": ["none", "diagonal"]},
         "checks.transfer.own_gain: needs full, identity among noise.arms",
     ),
+    "check of own gains where no source is a target": (
+        {"suites.all": ["clean@0", "fog@3"]},
+        "checks.transfer.own_gain: no source of transfer is among its targets",
+    ),
+    "check against a published heatmap of an arm without sources": (
+        {
+            "checks.transfer": {
+                "published": {
+                    "table": "x.csv",
+                    "arm": "identity",
+                    "spearman": 0.9,
+                    "mean_absolute_difference": 0.1,
+                    "own_best": 1,
+                }
+            }
+        },
+        "checks.transfer.published.arm: identity belongs to no source",
+    ),
     "check of no experiment": (
         {"checks.transfre": {}},
         "checks: unknown experiment 'transfre'; allowed: transfer",

@@ -111,6 +111,12 @@ def test_a_source_without_difference_is_an_error_under_a_relative_ridge(shape):
 
 
 @ROUTES
+def test_an_absolute_ridge_of_0_is_none(shape):
+    with pytest.raises(StudyError, match="equal"):
+        fitted(torch.zeros(shape), ridge={"absolute": 0.0})
+
+
+@ROUTES
 def test_a_source_without_difference_is_degenerate_under_an_absolute_ridge(shape):
     covariance, diagnostics = fitted(torch.zeros(shape), ridge={"absolute": 1e-4})
     torch.testing.assert_close(dense(covariance), 1e-4 * torch.eye(shape[1]))

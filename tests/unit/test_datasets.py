@@ -275,7 +275,7 @@ def test_original_is_copied_from_the_folder_given(publish, tmp_path):
     [
         (lambda path: path.write_bytes(flipped(path.read_bytes())), "wrong sha256"),
         (lambda path: path.write_text("<html>"), "HTML page"),
-        (Path.unlink, "missing"),
+        (Path.unlink, "no such file"),
     ],
     ids=["flipped byte", "HTML page", "missing"],
 )

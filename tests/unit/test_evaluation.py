@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from noisetransfer.arms import Factors
-from noisetransfer.evaluation import NoisyNetworks, accuracy, evaluate, score
-from noisetransfer.networks import build, split, stack
+from noisetransfer.evaluation import NoisyNetworks, evaluate, score
+from noisetransfer.networks import accuracy, build, split, stack
 from noisetransfer.noise import NoiseSampler, normals
 
 CPU = torch.device("cpu")

@@ -7,7 +7,8 @@ from noisetransfer.arms import Factors
 from noisetransfer.errors import StudyError
 from noisetransfer.networks import build, split, stack
 from noisetransfer.noise import NoiseSampler, normals
-from noisetransfer.training import Schedule, train, train_networks, train_suffixes
+from noisetransfer.retraining import train_suffixes
+from noisetransfer.training import Schedule, train, train_networks
 
 CPU = torch.device("cpu")
 SHAPE = (1, 28, 28)

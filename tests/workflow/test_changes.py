@@ -39,6 +39,24 @@ def test_an_edit_of_the_figures_redraws_and_no_more(done):
     assert planned == {"plot_modifications": 1, "plot_transfer": 1, "write_provenance": 1, "all": 1}
 
 
+def test_another_activation_retrains_everything(done):
+    done.edit(lambda study: study["networks"]["v2"].update(activation="relu"))
+    planned = done.planned()
+    assert planned["train_network"] == planned["attack_images"] == 1
+    assert planned["fit_covariance"] == 2
+    assert planned["retrain_suffix"] == planned["evaluate"] == 3
+    assert "modify_images" not in planned
+
+
+def test_an_edit_of_the_attacks_retrains_nothing(done):
+    path = done.folder / "scripts/noisetransfer/attacks.py"
+    path.write_text(path.read_text() + "\n# edited\n")
+    planned = done.planned()
+    assert planned["attack_images"] == 1
+    assert planned["evaluate"] == 3
+    assert "train_network" not in planned
+
+
 def test_touching_the_code_reruns_nothing(done):
     for path in (done.folder / "scripts").rglob("*.py"):
         path.touch()

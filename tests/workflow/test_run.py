@@ -106,25 +106,45 @@ def test_a_killed_run_resumes_to_the_same_tables(finished, fresh):
     assert fresh.tables() == finished[0].tables()
 
 
-@pytest.mark.parametrize("batch_size", [7, 60])
-def test_a_stage_runs_by_hand_and_its_batch_size_changes_nothing(finished, tmp_path, batch_size):
-    results = finished[0].results
-    records = tmp_path / "records.parquet"
+def evaluate_by_hand(project, records, batch_size=250, arms="none identity", split="test"):
+    results = project.results
     command = f"""
-        scripts/evaluate.py --data {results}/data/mnist_5k/test.safetensors
+        scripts/evaluate.py --data {results}/data/mnist_5k/{split}.safetensors
         --network {results}/networks/v2/0-1.safetensors
         --noisy {results}/noisy/v2/L3/tau0.5/any/0-1.safetensors
         --targets clean@0 brightness@5
         --modified {results}/modified/mnist_5k/brightness@5/test.safetensors
-        --site L3 --study tiny --name v2 --passes 3 --source any --arms none identity --tau 0.5
+        --site L3 --study tiny --name v2 --passes 3 --source any --arms {arms} --tau 0.5
         --seed 7 --trials 0 1 --batch-size {batch_size} --output {records}
     """
-    done = subprocess.run(
-        [sys.executable, *command.split()], cwd=finished[0].folder, capture_output=True, text=True
+    return subprocess.run(
+        [sys.executable, *command.split()], cwd=project.folder, capture_output=True, text=True
     )
+
+
+@pytest.mark.parametrize("batch_size", [7, 60])
+def test_a_stage_runs_by_hand_and_its_batch_size_changes_nothing(finished, tmp_path, batch_size):
+    records = tmp_path / "records.parquet"
+    done = evaluate_by_hand(finished[0], records, batch_size)
     assert done.returncode == 0, done.stderr
+    results = finished[0].results
     keys = ["target", "arm", "trial", "image"]
     found = pd.read_parquet(records).sort_values(keys, ignore_index=True)
     whole = pd.read_parquet(results / "evaluation/v2/L3/tau0.5/any/all/0-1.parquet")
     expected = whole[whole["target"] != "pgd@0.1"].sort_values(keys, ignore_index=True)
     pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arms": "identity none"}, "trained under other noise than"),
+        ({"split": "validation"}, "not the images of"),
+    ],
+)
+def test_a_stage_refuses_files_that_do_not_belong_together(finished, tmp_path, change, message):
+    done = evaluate_by_hand(finished[0], tmp_path / "records.parquet", **change)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

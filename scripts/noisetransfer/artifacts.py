@@ -146,7 +146,9 @@ def write_figure(path: Path, figure: Figure) -> None:
     figure.set_layout_engine("none")  # else every drawing shifts the layout a little
     drawn = io.BytesIO()  # in memory: matplotlib hides a full disk behind errors of its own
     with rc_context({"svg.hashsalt": path.name}):
-        figure.savefig(drawn, format=path.suffix[1:], dpi=200, metadata=metadata)
+        figure.savefig(
+            drawn, format=path.suffix[1:], dpi=200, metadata=metadata, bbox_inches="tight"
+        )
     with atomic(path) as temporary:
         temporary.write_bytes(drawn.getvalue())
 

@@ -46,7 +46,7 @@ def transfer_heatmap(
     rows = len(next(iter(panels.values())))
     margins = 3.2 + 0.3 * len(widths)  # names of targets, colour bar, gaps, in inches
     figure = Figure(
-        figsize=(CELL_INCHES * sum(widths) + margins, CELL_INCHES * rows + 2.5),
+        figsize=(CELL_INCHES * sum(widths) + margins, CELL_INCHES * rows + 3.0),
         layout="constrained",
     )
     axes = figure.subplots(1, len(panels), width_ratios=widths, squeeze=False, sharey=True)[0]

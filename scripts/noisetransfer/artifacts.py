@@ -159,20 +159,6 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        StudyError: if the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file") from None
-    except ValueError as error:
-        raise StudyError(f"{path}: not valid JSON ({error}); {_REMEDY}") from error
-
-
 _REMEDY = "delete it and run again, the workflow makes it anew"
 
 

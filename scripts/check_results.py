@@ -8,11 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from noisetransfer.artifacts import read_table, write_json
+from noisetransfer.artifacts import read_published, read_table, write_json
 from noisetransfer.checks import Check, clean_accuracy, own_gain, published_heatmap
 from noisetransfer.commandline import parser, run
 from noisetransfer.errors import StudyError
-from noisetransfer.statistics import read_published
 
 
 def main(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import torch
 from noisetransfer.arms import stacked
 from noisetransfer.artifacts import read_spec, read_tensors, write_table
 from noisetransfer.commandline import add_keys, add_noise, parser, run
-from noisetransfer.covariance import load
+from noisetransfer.covariance import from_tensors
 from noisetransfer.devices import device
 from noisetransfer.errors import StudyError
 from noisetransfer.evaluation import NoisyNetworks, evaluate
@@ -61,7 +61,9 @@ def noisy_networks(args: argparse.Namespace) -> list[NoisyNetworks]:
         args.arms,
         args.tau,
         d,
-        load(args.covariance),
+        from_tensors(
+            *(read_tensors(p, producer="fit_covariance", framework="pt") for p in args.covariance)
+        ),
         seed=args.seed,
         source=args.source,
         trials=args.trials,

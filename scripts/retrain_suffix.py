@@ -6,7 +6,7 @@ from pathlib import Path
 from noisetransfer.arms import stacked
 from noisetransfer.artifacts import read_spec, read_tensors, write_tensors
 from noisetransfer.commandline import add_keys, add_noise, add_schedule, parser, run
-from noisetransfer.covariance import load
+from noisetransfer.covariance import from_tensors
 from noisetransfer.devices import device
 from noisetransfer.networks import build, split
 from noisetransfer.noise import NoiseSampler
@@ -28,7 +28,9 @@ def main(args: argparse.Namespace) -> None:
         args.arms,
         args.tau,
         activations[0, 0].numel(),
-        load(args.covariance),
+        from_tensors(
+            *(read_tensors(p, producer="fit_covariance", framework="pt") for p in args.covariance)
+        ),
         seed=args.seed,
         source=args.source,
         trials=plan.trials,

@@ -137,6 +137,20 @@ def read_table(path: Path) -> pd.DataFrame:
         raise StudyError(f"{path}: damaged or truncated ({error}); {_REMEDY}") from error
 
 
+def read_published(path: Path) -> pd.DataFrame:
+    """Read a published heatmap: rows are targets, columns sources, both by name without strength.
+
+    Raises:
+        StudyError: if the file is missing or no table of numbers.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, index_col=0, comment="#").astype(float)
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: not a table of published accuracies ({error})") from error
+
+
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a figure in the format of the suffix; the same figure gives the same bytes."""
     from matplotlib import rc_context

@@ -10,12 +10,10 @@ from scipy.linalg import eigh
 from torch import Tensor
 from torch.nn.functional import pad
 
-from noisetransfer.artifacts import read_tensors
 from noisetransfer.errors import StudyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
 DEGENERATE_SHARE_OF_RIDGE = 0.1
 DEGENERATE_SHARE_OF_SIGNAL = 1e-4
@@ -61,16 +59,13 @@ def to_tensors(covariances: Sequence[Covariance]) -> dict[str, Tensor]:
     return {name: torch.stack([torch.as_tensor(row[name]) for row in rows]) for name in rows[0]}
 
 
-def load(paths: Sequence[Path]) -> list[Covariance]:
-    """Read the covariances of files that `fit_covariance` wrote, one per trial; none of no file."""
-    files = (read_tensors(p, producer="fit_covariance", framework="pt") for p in paths)
-    return [covariance for tensors in files for covariance in from_tensors(tensors)]
-
-
-def from_tensors(tensors: Mapping[str, Tensor]) -> list[Covariance]:
-    """Undo `to_tensors`."""
-    trials = range(len(tensors["remainder"]))
-    rows = [{name: values[trial] for name, values in tensors.items()} for trial in trials]
+def from_tensors(*files: Mapping[str, Tensor]) -> list[Covariance]:
+    """Undo `to_tensors`: the covariances of the trials of each file, in order; none of no file."""
+    rows = [
+        {name: values[trial] for name, values in tensors.items()}
+        for tensors in files
+        for trial in range(len(tensors["remainder"]))
+    ]
     return [Covariance(**row | {"remainder": float(row["remainder"])}) for row in rows]  # type: ignore[arg-type]
 
 

@@ -12,7 +12,6 @@ from noisetransfer.errors import StudyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 NO_SOURCE = "any"
 """Pseudo-source of the arms that belong to no source."""
@@ -93,15 +92,3 @@ def agreement(measured: pd.DataFrame, published: pd.DataFrame) -> Agreement:
         mean_absolute_difference=float(cells["difference"].abs().mean()),
         own_best=own_best,
     )
-
-
-def read_published(path: Path) -> pd.DataFrame:
-    """Read a published heatmap: rows are targets, columns sources, both by name without strength.
-
-    Raises:
-        StudyError: if the file is missing or no table of numbers.
-    """
-    try:
-        return pd.read_csv(path, index_col=0, comment="#").astype(float)
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: not a table of published accuracies ({error})") from error

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from noisetransfer.artifacts import read_published
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import MODIFICATIONS
 from noisetransfer.statistics import (
@@ -13,7 +14,6 @@ from noisetransfer.statistics import (
     accuracies,
     agreement,
     matrix,
-    read_published,
     transfer_table,
 )
 

@@ -1,5 +1,6 @@
 # make run          install, run the default study
 # make paper-quick  one trial of the paper's heatmap on Fashion-MNIST, about 20 minutes on two cores
+# make paper        the whole paper: eight experiments, ten trials; for a GPU
 # make test         unit and workflow tests;  make test-all  those and the published numbers
 # make lint         every check of style and types
 # make clean        remove results;  make clean-all  also downloads and the environment
@@ -9,13 +10,16 @@ SNAKEMAKE := $(BIN)/snakemake
 # with a GPU, one job at a time on it
 PROFILE ?= $(if $(shell command -v nvidia-smi),gpu,default)
 
-.PHONY: run paper-quick install test test-all lint clean clean-all
+.PHONY: run paper-quick paper install test test-all lint clean clean-all
 
 run: install
 	$(SNAKEMAKE) --workflow-profile profiles/$(PROFILE)
 
 paper-quick: install
 	$(SNAKEMAKE) --workflow-profile profiles/$(PROFILE) --configfile studies/paper_quick.yaml
+
+paper: install
+	$(SNAKEMAKE) --workflow-profile profiles/$(PROFILE) --configfile studies/paper.yaml
 
 install: .venv/installed
 

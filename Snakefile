@@ -11,6 +11,8 @@ os.environ.update(
 # glibc returns every large tensor to the system and takes it anew: a fifth of the time on a CPU
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(10**9))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2 * 10**9))
+# threads that wait must sleep: spinning on a shared machine is 20 times as slow
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from snakemake.exceptions import WorkflowError
 

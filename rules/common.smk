@@ -1,12 +1,14 @@
 # Paths, wildcards, and which code a stage depends on.
 import json
 import shlex
+from dataclasses import asdict
 
-from noisetransfer import dependencies, modifications
-from noisetransfer.arms import ARMS
-from noisetransfer.config import trials_of
+from noisetransfer import dependencies, modifications, plan
+from noisetransfer.arms import NO_SOURCE
+from noisetransfer.config import CURVES, HEATMAP
 from noisetransfer.datasets import DATASETS, SPLITS
-from noisetransfer.statistics import NO_SOURCE
+from noisetransfer.plan import trials_of
+from noisetransfer.variants import variant
 
 RESULTS = f"results/{STUDY.study}"
 DATA = f"{RESULTS}/data/{{dataset}}"
@@ -16,8 +18,10 @@ NETWORK = f"{RESULTS}/networks/{{network}}/{{trials}}.safetensors"
 ACTIVATIONS = f"{RESULTS}/activations/{{network}}/{{site}}/{{trials}}.safetensors"
 COVARIANCE = f"{RESULTS}/covariance/{{network}}/{{site}}/{{source}}/{{trials}}"
 NOISY = f"{RESULTS}/noisy/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
-RECORDS = f"{RESULTS}/evaluation/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.parquet"
+RECORDS = f"{RESULTS}/evaluation/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.parquet"
 TABLE = f"{RESULTS}/tables/{{experiment}}"
+LOSSES = f"{RESULTS}/tables/{{experiment}}_losses"
+CHECKS = f"{RESULTS}/checks/{{experiment}}"
 FIGURES = f"{RESULTS}/figures"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
@@ -30,13 +34,15 @@ wildcard_constraints:
     modification=r"[a-z_]+@[0-9.e-]+",
     attack=r"[a-z_]+@[0-9.e-]+",
     split=r"train|validation|test",
+    regime=r"retrain|inference",
     network=r"[^/]+",
     site=r"[^/]+",
     source=r"[^/]+",
     suite=r"[^/]+",
-    tau=r"[0-9.e+-]+",
+    tau=r"[0-9.e+-]+|unscaled",
     trials=r"\d+(-\d+)?",
-    experiment=r"[^/]+",
+    experiment="|".join(STUDY.experiments),
+    kind="|".join([*CURVES, "published_heatmap", "published_cells"]),
 
 
 def code_of(stage):
@@ -45,24 +51,21 @@ def code_of(stage):
 
 
 def is_attack(modification):
-    return (
-        modification != NO_SOURCE
-        and modifications.parse(modification)[0].kind == "attack"
-    )
+    return modifications.parse(modification)[0].kind == "attack"
+
+
+def is_natural(modification):
+    return modifications.parse(modification)[0].kind in ("corruption", "transform")
 
 
 def attack(modification):
-    """Name, ε and budget of an attack, as its command line takes them."""
+    """Name, ε and budget of an attack, as command lines take them."""
     entry, epsilon = modifications.parse(modification)
-    return {
-        "attack": entry.name,
-        "epsilon": epsilon,
-        **STUDY.attacks[entry.name].model_dump(),
-    }
+    return {"attack": entry.name, "epsilon": epsilon, **STUDY.budget(entry.name)}
 
 
 def dataset_of(network):
-    return STUDY.networks[network].dataset
+    return STUDY.network(network).dataset
 
 
 def split_of(network, split):
@@ -82,64 +85,94 @@ def memory_of(trials):
 
 def training_of(network):
     """The hyperparameters of a network's training, as its command line takes them."""
-    training = STUDY.trainings[STUDY.networks[network].training]
+    training = STUDY.trainings[STUDY.network(network).training]
     return " ".join(
         f"--{key.replace('_', '-')} {value}"
         for key, value in training.model_dump().items()
     )
 
 
-def arms_of(source):
-    """The arms that a source has; those without a source belong to `any`."""
-    return [
-        arm
-        for arm in STUDY.noise.arms
-        if ARMS[arm].from_source == (source != NO_SOURCE)
-    ]
+def images_of(network):
+    """What a network sees instead of clean images, as command lines take it."""
+    v = variant(network)
+    noise = f"--input-noise {v.input_noise}" if v.input_noise else ""
+    attacked = (
+        shlex.quote(json.dumps({**attack(v.attack), "ratio": v.ratio}))
+        if v.attack
+        else ""
+    )
+    return f"{noise} --attack {attacked}" if attacked else noise
+
+
+def noise_of(w):
+    """The noise of a job: its sources, arms and trace scale, as command lines take them."""
+    arms = plan.arms(STUDY.noise.arms, w.source, w.tau)
+    sources = sources_of(w.source)
+    named = f"--sources {' '.join(sources)}" if sources else ""
+    return f"--arms {' '.join(arms)} --tau {w.tau} {named}"
+
+
+def sources_of(unit):
+    """The sources of a unit, none of the arms without a source."""
+    return [] if unit == NO_SOURCE else plan.members(STUDY.suites, unit)
 
 
 def calibration_images(w):
-    """The training images as the source modifies them."""
-    paths = {
-        "dataset": dataset_of(w.network),
-        "modification": w.source,
-        "attack": w.source,
-    }
-    paths |= {"split": "train", "network": w.network, "trials": w.trials}
-    return (ATTACKED if is_attack(w.source) else MODIFIED).format(**paths)
-
-
-def natural_targets(network, suite):
-    """The modified test images of a suite; attacks are crafted during the evaluation."""
+    """The training images as each source of a unit modifies them."""
+    paths = {"dataset": dataset_of(w.network), "split": "train"}
+    paths |= {"network": w.network, "trials": w.trials}
     return [
-        MODIFIED.format(dataset=dataset_of(network), modification=target, split="test")
-        for target in STUDY.suites[suite]
-        if modifications.parse(target)[0].kind in ("corruption", "transform")
+        (ATTACKED if is_attack(source) else MODIFIED).format(
+            modification=source, attack=source, **paths
+        )
+        for source in sources_of(w.source)
+    ]
+
+
+def pairs_of(w):
+    return plan.pairs(STUDY.suites, w.source, w.suite)
+
+
+def targets_of(w):
+    """Every target of an evaluation, once."""
+    return list(
+        dict.fromkeys(target for listed in pairs_of(w).values() for target in listed)
+    )
+
+
+def natural_targets(w):
+    """The modified test images of an evaluation; attacks are crafted during it."""
+    return [
+        MODIFIED.format(dataset=dataset_of(w.network), modification=target, split="test")
+        for target in targets_of(w)
+        if is_natural(target)
     ]
 
 
 def covariance_of(w):
-    """The covariance of the source; none for the arms without a source."""
+    """The covariances of a unit of sources; none for the arms without a source."""
     return [] if w.source == NO_SOURCE else COVARIANCE.format(**w) + ".safetensors"
 
 
-def sources_of(experiment):
-    """The sources of an experiment that have arms in this study."""
-    sources = [NO_SOURCE, *STUDY.experiments[experiment].sources]
-    return [source for source in sources if arms_of(source)]
+def noisy_of(w):
+    """The retrained suffixes; none where the network is tested as it is."""
+    return [] if w.regime == "inference" else NOISY.format(**w) + ".safetensors"
 
 
 def records_of(experiment):
-    e = STUDY.experiments[experiment]
-    return expand(
-        RECORDS,
-        network=e.network,
-        site=e.site,
-        tau=e.tau,
-        source=sources_of(experiment),
-        suite=e.suites,
-        trials=STUDY.trials,
-    )
+    jobs = plan.evaluations(STUDY, experiment)
+    return [RECORDS.format(**asdict(j), trials=t) for j in jobs for t in STUDY.trials]
+
+
+def losses_of(experiment):
+    """The losses of every suffix that an experiment retrains."""
+    jobs = [j for j in plan.evaluations(STUDY, experiment) if j.regime == "retrain"]
+    paths = [
+        f"{NOISY}.losses.safetensors".format(**asdict(j), trials=t)
+        for j in jobs
+        for t in STUDY.trials
+    ]
+    return list(dict.fromkeys(paths))
 
 
 def folder_option(dataset):
@@ -147,66 +180,108 @@ def folder_option(dataset):
     return f"--folder {shlex.quote(str(folder))}" if folder else ""
 
 
-def experiments_on(dataset):
-    return [e for e in STUDY.experiments.values() if dataset_of(e.network) == dataset]
+def evaluations_on(dataset):
+    """Every evaluation of the study on a dataset."""
+    jobs = [job for name in STUDY.experiments for job in plan.evaluations(STUDY, name)]
+    return [job for job in dict.fromkeys(jobs) if dataset_of(job.network) == dataset]
 
 
 def shown_targets(dataset):
     """The modified test images of a dataset that some experiment uses."""
-    pairs = [(e.network, suite) for e in experiments_on(dataset) for suite in e.suites]
-    return list(
-        dict.fromkeys(path for pair in pairs for path in natural_targets(*pair))
-    )
-
-
-def shown_attacks(dataset):
-    """The attacked training images of a dataset that some experiment uses, of the first trials."""
-    paths = [
-        ATTACKED.format(
-            dataset=dataset, attack=source, network=e.network, trials=STUDY.trials[0]
-        )
-        for e in experiments_on(dataset)
-        for source in e.sources
-        if is_attack(source)
-    ]
+    paths = [path for job in evaluations_on(dataset) for path in natural_targets(job)]
     return list(dict.fromkeys(paths))
 
 
+def shown_attacks(dataset):
+    """The training images of a dataset under each attack that is a source, of one network and block of trials."""
+    paths = [
+        ATTACKED.format(
+            dataset=dataset,
+            attack=source,
+            network=job.network,
+            trials=STUDY.trials[0],
+        )
+        for job in evaluations_on(dataset)
+        for source in sources_of(job.source)
+        if is_attack(source)
+    ]
+    by_attack = {Path(path).parts[4]: path for path in reversed(paths)}
+    return list(reversed(by_attack.values()))
+
+
 def contact_sheets():
-    datasets = dict.fromkeys(dataset_of(e.network) for e in STUDY.experiments.values())
+    networks = [
+        job.network
+        for name in STUDY.experiments
+        for job in plan.evaluations(STUDY, name)
+    ]
     return expand(
         f"{FIGURES}/modifications/{{dataset}}.{{format}}",
-        dataset=datasets,
+        dataset=dict.fromkeys(map(dataset_of, networks)),
         format=FORMATS,
     )
 
 
 def published_of(experiment):
-    published = STUDY.checks[experiment].published
-    return str(published.table) if published else []
+    """The published tables that an experiment is compared with."""
+    checks = STUDY.checks[experiment]
+    return {
+        kind: str(found.table)
+        for kind in ("published", "published_cells")
+        if (found := getattr(checks, kind))
+    }
 
 
 def order_of(experiment):
     """Rows and columns of an experiment's figures, in the order of the study file."""
-    e = STUDY.experiments[experiment]
-    targets = [target for suite in e.suites for target in STUDY.suites[suite]]
-    return list(dict.fromkeys([*targets, *e.sources]))
+    jobs = plan.evaluations(STUDY, experiment)
+    found = [name for j in jobs for name in [*targets_of(j), *sources_of(j.source)]]
+    return list(dict.fromkeys(found))
+
+
+def figures_of(experiment):
+    """The figures of an experiment, those first that are read first."""
+    names = []
+    for kind in STUDY.figures_of(experiment):
+        heatmaps = [f"{experiment}_{value}" for value in reversed(VALUES)]
+        names += heatmaps if kind == HEATMAP else [f"{experiment}_{kind}"]
+    if experiment in STUDY.checks:
+        comparisons = {"published": "published_heatmap", "published_cells": "published_cells"}
+        names += [f"{experiment}_{comparisons[k]}" for k in published_of(experiment)]
+    return names
+
+
+def drawn_from(w):
+    """The table that a figure shows."""
+    if w.kind.startswith("published"):
+        return f"{CHECKS}_cells.parquet".format(**w)
+    return f"{LOSSES if w.kind == 'learning_curve' else TABLE}.parquet".format(**w)
+
+
+def tables_of(experiment):
+    curves = "learning_curve" in STUDY.figures_of(experiment)
+    return [TABLE, LOSSES] if curves else [TABLE]
 
 
 def headlines_of(experiment):
-    """What a finished run names: the heatmaps that gains are read from first, and the table."""
-    heatmaps = [f"{FIGURES}/{experiment}_{value}.png" for value in reversed(VALUES)]
-    return [*heatmaps, f"{TABLE.format(experiment=experiment)}.csv"]
+    """What a finished run names: the figures, and the tables."""
+    figures = [f"{FIGURES}/{name}.png" for name in figures_of(experiment)]
+    tables = expand(f"{{table}}.csv", table=tables_of(experiment))
+    return [*figures, *[path.format(experiment=experiment) for path in tables]]
 
 
 def results_of(experiment):
     """What a user asks for with an experiment's name."""
-    figures = [f"{experiment}_{value}" for value in VALUES]
     checks = (
         [f"{RESULTS}/checks/{experiment}.json"] if experiment in STUDY.checks else []
     )
+    tables = [table.format(experiment=experiment) for table in tables_of(experiment)]
     return [
-        *multiext(TABLE.format(experiment=experiment), ".parquet", ".csv"),
-        *expand(f"{FIGURES}/{{figure}}.{{format}}", figure=figures, format=FORMATS),
+        *[f"{table}.{suffix}" for table in tables for suffix in ("parquet", "csv")],
+        *expand(
+            f"{FIGURES}/{{figure}}.{{format}}",
+            figure=figures_of(experiment),
+            format=FORMATS,
+        ),
         *checks,
     ]

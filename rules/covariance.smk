@@ -22,7 +22,7 @@ rule fit_covariance:
         mem_mb=lambda w: memory_of(w.trials),
         runtime=120,
     params:
-        rank=json.dumps(STUDY.noise.rank),
+        rank=STUDY.noise.rank,
         ridge=STUDY.noise.ridge.model_dump_json(exclude_none=True),
     message:
         "Fitting the covariance of {wildcards.source} at {wildcards.site} of {wildcards.network}"

@@ -6,15 +6,15 @@ rule evaluate:
         code=code_of("evaluate"),
         data=lambda w: split_of(w.network, "test"),
         network=NETWORK,
-        noisy=f"{NOISY}.safetensors",
+        noisy=noisy_of,
         covariance=covariance_of,
-        modified=lambda w: natural_targets(w.network, w.suite),
+        modified=natural_targets,
     output:
         RECORDS,
     log:
-        f"{LOGS}/evaluate/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.log",
+        f"{LOGS}/evaluate/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.log",
     benchmark:
-        f"{BENCHMARKS}/evaluate/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.tsv"
+        f"{BENCHMARKS}/evaluate/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -24,11 +24,16 @@ rule evaluate:
         runtime=240,
     params:
         study=STUDY.study,
-        targets=lambda w: STUDY.suites[w.suite],
+        pairs=lambda w: json.dumps(pairs_of(w)),
         attacks=lambda w: json.dumps(
-            {t: attack(t) for t in STUDY.suites[w.suite] if is_attack(t)}
+            {t: attack(t) for t in targets_of(w) if is_attack(t)}
         ),
-        arms=lambda w: arms_of(w.source),
+        noise=noise_of,
+        input_noise=lambda w: variant(w.network).input_noise,
+        covariance=lambda w, input: (
+            f"--covariance {input.covariance}" if input.covariance else ""
+        ),
+        noisy=lambda w, input: f"--noisy {input.noisy}" if input.noisy else "",
         passes=STUDY.evaluation.passes,
         trials=lambda w: trials_of(w.trials),
         seed=STUDY.seed,
@@ -36,8 +41,8 @@ rule evaluate:
         "Testing noise of {wildcards.source} under suite {wildcards.suite}"
     shell:
         "python scripts/evaluate.py --data {input.data} --network {input.network}"
-        " --noisy {input.noisy} --targets {params.targets} --modified {input.modified}"
+        " {params.noisy} --pairs {params.pairs:q} --modified {input.modified}"
         " --attacks {params.attacks:q} --site {wildcards.site} --study {params.study}"
-        " --name {wildcards.network} --passes {params.passes} --source {wildcards.source}"
-        " --arms {params.arms} --tau {wildcards.tau} --covariance {input.covariance} --seed {params.seed}"
-        " --trials {params.trials} --output {output} 2> {log}"
+        " --name {wildcards.network} --passes {params.passes} {params.noise} {params.covariance}"
+        " --input-noise {params.input_noise} --seed {params.seed} --trials {params.trials}"
+        " --output {output} 2> {log}"

@@ -46,8 +46,11 @@ rule attack_images:
         runtime=240,
     params:
         attack=lambda w: json.dumps(attack(w.attack)),
+        seed=STUDY.seed,
+        trials=lambda w: trials_of(w.trials),
     message:
         "Crafting {wildcards.attack} against {wildcards.network}, trials {wildcards.trials}"
     shell:
         "python scripts/attack_images.py --data {input.data} --network {input.network}"
-        " --modification {wildcards.attack} --attack {params.attack:q} --output {output} 2> {log}"
+        " --modification {wildcards.attack} --attack {params.attack:q} --seed {params.seed}"
+        " --trials {params.trials} --output {output} 2> {log}"

@@ -21,9 +21,10 @@ rule train_network:
         mem_mb=lambda w: memory_of(w.trials),
         runtime=120,
     params:
-        architecture=lambda w: STUDY.networks[w.network].architecture,
-        activation=lambda w: STUDY.networks[w.network].activation,
+        architecture=lambda w: STUDY.network(w.network).architecture,
+        activation=lambda w: STUDY.network(w.network).activation,
         training=lambda w: training_of(w.network),
+        images=lambda w: images_of(w.network),
         trials=lambda w: trials_of(w.trials),
         seed=STUDY.seed,
     message:
@@ -31,7 +32,7 @@ rule train_network:
     shell:
         "python scripts/train_network.py --train {input.train} --held-out {input.held_out}"
         " --architecture {params.architecture} --activation {params.activation}"
-        " {params.training} --seed {params.seed} --trials {params.trials}"
+        " {params.images} {params.training} --seed {params.seed} --trials {params.trials}"
         " --output {output.network} --report {output.report} 2> {log}"
 
 

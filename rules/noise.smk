@@ -23,14 +23,19 @@ rule retrain_suffix:
         mem_mb=lambda w: memory_of(w.trials),
         runtime=240,
     params:
-        arms=lambda w: arms_of(w.source),
+        noise=noise_of,
+        input_noise=lambda w: variant(w.network).input_noise,
+        covariance=lambda w, input: (
+            f"--covariance {input.covariance}" if input.covariance else ""
+        ),
         training=lambda w: training_of(w.network),
         trials=lambda w: trials_of(w.trials),
         seed=STUDY.seed,
     message:
         "Retraining behind {wildcards.site} of {wildcards.network} under noise of {wildcards.source}"
     shell:
-        "python scripts/retrain_suffix.py --data {input.data} --activations {input.activations}"
-        " --site {wildcards.site} --source {wildcards.source} --arms {params.arms}"
-        " --tau {wildcards.tau} --covariance {input.covariance} {params.training} --seed {params.seed}"
-        " --trials {params.trials} --output {output.suffixes} --losses {output.losses} 2> {log}"
+        "python scripts/retrain_suffix.py --data {input.data} --network {input.network}"
+        " --activations {input.activations} --name {wildcards.network} --site {wildcards.site}"
+        " {params.noise} {params.covariance} --input-noise {params.input_noise} {params.training}"
+        " --seed {params.seed} --trials {params.trials} --output {output.suffixes}"
+        " --losses {output.losses} 2> {log}"

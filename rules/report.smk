@@ -22,6 +22,30 @@ rule tabulate_results:
         "python scripts/tabulate_results.py --records {input.records} --output {output} 2> {log}"
 
 
+rule tabulate_losses:
+    input:
+        code=code_of("tabulate_losses"),
+        losses=lambda w: losses_of(w.experiment),
+    output:
+        multiext(LOSSES, ".parquet", ".csv"),
+    log:
+        f"{LOGS}/tabulate_losses/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tabulate_losses/{{experiment}}.tsv"
+    conda:
+        "../envs/plot.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        study=STUDY.study,
+    message:
+        "Learning curves of experiment {wildcards.experiment}"
+    shell:
+        "python scripts/tabulate_losses.py --losses {input.losses} --study {params.study}"
+        " --output {output} 2> {log}"
+
+
 rule plot_transfer:
     input:
         code=code_of("plot_transfer"),
@@ -56,6 +80,30 @@ rule plot_transfer:
         " --order {params.order} --output {params.folder} 2> {log}"
 
 
+rule plot_experiment:
+    input:
+        code=code_of("plot_experiment"),
+        table=drawn_from,
+    output:
+        multiext(f"{FIGURES}/{{experiment}}_{{kind}}", *[f".{f}" for f in FORMATS]),
+    log:
+        f"{LOGS}/plot_experiment/{{experiment}}_{{kind}}.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_experiment/{{experiment}}_{{kind}}.tsv"
+    conda:
+        "../envs/plot.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        title=lambda w: f"{STUDY.study}, {w.experiment}",
+    message:
+        "Figure {wildcards.kind} of {wildcards.experiment}"
+    shell:
+        "python scripts/plot_experiment.py --table {input.table} --kind {wildcards.kind}"
+        " --title {params.title:q} --output {output} 2> {log}"
+
+
 rule plot_modifications:
     input:
         code=code_of("plot_modifications"),
@@ -84,11 +132,12 @@ rule plot_modifications:
 
 rule check_results:
     input:
+        unpack(lambda w: published_of(w.experiment)),
         code=code_of("check_results"),
         table=f"{TABLE}.parquet",
-        published=lambda w: published_of(w.experiment),
     output:
-        f"{RESULTS}/checks/{{experiment}}.json",
+        report=f"{CHECKS}.json",
+        cells=f"{CHECKS}_cells.parquet",
     log:
         f"{LOGS}/check_results/{{experiment}}.log",
     benchmark:
@@ -100,14 +149,15 @@ rule check_results:
         runtime=10,
     params:
         checks=lambda w: STUDY.checks[w.experiment].model_dump_json(),
-        published=lambda w, input: (
-            f"--published {input.published}" if input.published else ""
+        published=lambda w: " ".join(
+            f"--{kind.replace('_', '-')} {table}"
+            for kind, table in published_of(w.experiment).items()
         ),
     message:
         "Checking experiment {wildcards.experiment}"
     shell:
         "python scripts/check_results.py --table {input.table} --checks {params.checks:q}"
-        " {params.published} --report {output} 2> {log}"
+        " {params.published} --report {output.report} --cells {output.cells} 2> {log}"
 
 
 rule write_provenance:

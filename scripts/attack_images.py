@@ -9,19 +9,22 @@ import torch
 
 from noisetransfer.artifacts import read_spec, read_tensors, write_tensors
 from noisetransfer.attacks import ATTACKS
-from noisetransfer.commandline import parser, run
-from noisetransfer.devices import device
+from noisetransfer.commandline import add_keys, parser, run
+from noisetransfer.devices import BATCH, device
 from noisetransfer.networks import members, pixels
 from noisetransfer.progress import progress
+from noisetransfer.randomness import Uniforms, key
 
 
 def main(args: argparse.Namespace) -> None:
     target = device()
     data = read_tensors(args.data, producer="prepare_dataset", framework="pt")
     parameters = read_tensors(args.network, producer="train_network", framework="pt")
+    networks = members(read_spec(args.network)["network"], parameters)
+    keys = [key(args.seed, "attack", trial) for trial in args.trials]
     crafted = [
-        craft(network.to(target), data, target, **args.attack)
-        for network in members(read_spec(args.network)["network"], parameters)
+        craft(network.to(target), data, torch.tensor([own], device=target), **args.attack)
+        for network, own in zip(networks, keys, strict=True)
     ]
     spec = {
         "modification": args.modification,
@@ -35,22 +38,27 @@ def main(args: argparse.Namespace) -> None:
 def craft(
     network: torch.nn.Module,
     data: dict[str, torch.Tensor],
-    target: torch.device,
+    keys: torch.Tensor,
     *,
     attack: str,
-    batch_size: int = 500,
+    epsilon: float,
     **budget: Any,
 ) -> torch.Tensor:
-    starts = progress(range(0, len(data["labels"]), batch_size), attack)
-    batches = (slice(start, start + batch_size) for start in starts)
+    target, size = keys.device, BATCH[keys.device.type]
+    starts = progress(range(0, len(data["labels"]), size), attack)
+    batches = (slice(start, start + size) for start in starts)
     return torch.cat(
         [
-            ATTACKS[attack](
+            ATTACKS[attack]
+            .run(
                 lambda images, _: network(images[0])[None],
                 pixels(data["images"][batch].to(target))[None],
                 data["labels"][batch].to(target),
+                epsilon=torch.full((1,), epsilon, device=target),
+                draws=Uniforms(keys, data["indices"][batch].to(target), torch.zeros_like(keys[0])),
                 **budget,
-            )[0].cpu()
+            )[0]
+            .cpu()
             for batch in batches
         ]
     )
@@ -64,5 +72,6 @@ if __name__ == "__main__":
     options.add_argument(
         "--attack", type=json.loads, required=True, help='{"attack": "pgd", "epsilon": 0.1, …}'
     )
+    add_keys(options)
     options.add_argument("--output", type=Path, required=True, help="images, stacked over trials")
     run(main, options)

@@ -1,15 +1,17 @@
-"""Train one base network per trial, all as one stack, and measure their accuracy on held-out clean images."""
+"""Train one base network per trial, all as one stack, and measure its accuracy on held-out clean images."""
 
 import argparse
+import json
 from pathlib import Path
 
 from noisetransfer.artifacts import read_spec, read_tensors, write_json, write_tensors
-from noisetransfer.commandline import add_keys, add_schedule, parser, run
+from noisetransfer.base import Images, train_networks
+from noisetransfer.commandline import add_input_noise, add_keys, add_schedule, parser, run
 from noisetransfer.datasets import DATASETS
 from noisetransfer.devices import device
 from noisetransfer.networks import accuracy, build, members
 from noisetransfer.randomness import key
-from noisetransfer.training import Schedule, train_networks
+from noisetransfer.training import Schedule
 
 
 def main(args: argparse.Namespace) -> None:
@@ -27,7 +29,8 @@ def main(args: argparse.Namespace) -> None:
     }
     plan = Schedule(args.learning_rate, args.batch_size, args.epochs, args.seed, tuple(args.trials))
     fresh = [build(**shape, seed=key(args.seed, "initialise", trial)) for trial in plan.trials]
-    parameters, losses = train_networks(fresh, train["images"], train["labels"], plan, target)
+    seen = Images(train["images"], train["labels"], train["indices"], args.input_noise, args.attack)
+    parameters, losses = train_networks(fresh, seen, plan, target)
     trained = [network.to(target) for network in members(shape, parameters)]
     report = {
         "trials": plan.trials,
@@ -50,6 +53,12 @@ if __name__ == "__main__":
     )
     options.add_argument("--architecture", required=True)
     options.add_argument("--activation", required=True)
+    add_input_noise(options)
+    options.add_argument(
+        "--attack",
+        type=json.loads,
+        help='adversarial training: {"attack": "pgd", "epsilon": 0.1, "ratio": 0.5, …}',
+    )
     add_schedule(options)
     add_keys(options)
     options.add_argument(

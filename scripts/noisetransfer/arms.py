@@ -1,18 +1,18 @@
-"""Arms: the structures of noise that a study compares, each scaled to the same trace.
+"""Arms: the structures of noise that a study compares, each by default scaled to the same trace.
 
 This registry is read by the Snakefile, so torch is imported inside functions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from noisetransfer.errors import StudyError
 from noisetransfer.randomness import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -44,6 +44,12 @@ class Factors:
         return Factors(factor, self.variance * ratio)
 
 
+UNSCALED = "unscaled"
+"""The τ of a covariance that is left as it is."""
+
+NO_SOURCE = "any"
+"""Pseudo-source of the arms that belong to no source."""
+
 Keys = tuple[int, str, int]
 """Study seed, source, trial: what a random arm is keyed by."""
 
@@ -62,7 +68,7 @@ def _diagonal(covariance: Covariance, keys: Keys) -> Factors:  # noqa: ARG001
 
 
 def _full(covariance: Covariance, keys: Keys) -> Factors:  # noqa: ARG001
-    return _low_rank(covariance, covariance.eigenvectors)
+    return _with_remainder(covariance, covariance.factor)
 
 
 def _rotated(covariance: Covariance, keys: Keys) -> Factors:
@@ -70,11 +76,12 @@ def _rotated(covariance: Covariance, keys: Keys) -> Factors:
 
     seed, source, trial = keys
     draws = generator(seed, "rotate", source, trial)
-    own = covariance.eigenvectors.any(dim=0)  # without the columns that pad a block of trials
-    shape = (len(covariance.eigenvectors), int(own.sum()))
+    roots = torch.linalg.svdvals(covariance.factor.double())  # of the excess over ρ
+    roots = roots[roots > 1e-7 * roots[:1]]  # not the columns that pad a block of trials
+    shape = (len(covariance.factor), len(roots))
     basis, upper = torch.linalg.qr(torch.randn(shape, generator=draws, dtype=torch.float64))
     uniform = basis * upper.diagonal().sign()  # Haar measure needs QR's signs fixed
-    return _low_rank(replace(covariance, eigenvalues=covariance.eigenvalues[own]), uniform.float())
+    return _with_remainder(covariance, (uniform * roots).float())
 
 
 def _permuted(covariance: Covariance, keys: Keys) -> Factors:
@@ -83,7 +90,7 @@ def _permuted(covariance: Covariance, keys: Keys) -> Factors:
     seed, source, trial = keys
     d = len(covariance.diagonal)
     order = torch.randperm(d, generator=generator(seed, "permute", source, trial))
-    return _low_rank(covariance, covariance.eigenvectors[order])
+    return _with_remainder(covariance, covariance.factor[order])
 
 
 ARMS = {
@@ -97,13 +104,13 @@ ARMS = {
 
 
 def factors(
-    arm: str, tau: float, d: int, covariance: Covariance | None = None, keys: Keys = (0, "", 0)
+    arm: str, tau: str, d: int, covariance: Covariance | None = None, keys: Keys = (0, "", 0)
 ) -> Factors:
-    """Return the noise of an arm, scaled so that tr Σ = τ·d.
+    """Return the noise of an arm.
 
     Args:
         arm: name in `ARMS`.
-        tau: trace scale τ > 0.
+        tau: trace scale τ: the noise is scaled to tr Σ = τ·d; "unscaled" leaves Σ as it is.
         d: length of the flattened activation.
         covariance: of the source, ridge included; unused by the arms without a source.
         keys: study seed, source and trial, for the arms that draw a random basis or permutation.
@@ -117,36 +124,44 @@ def factors(
         return Factors(None, torch.zeros(d))
     structure = ARMS[arm].factors
     if structure is None:
-        return Factors(None, torch.full((d,), tau))
+        return Factors(None, torch.full((d,), float(tau)))
     if covariance is None:
         raise StudyError(f"arm {arm} needs the covariance of its source")
-    return structure(covariance, keys).scaled(tau * d)
+    own = structure(covariance, keys)
+    return own if tau == UNSCALED else own.scaled(float(tau) * d)
 
 
-def stacked(
+def rows(
     arms: Sequence[str],
-    tau: float,
+    tau: str,
     d: int,
-    covariances: Sequence[Covariance],
+    covariances: Mapping[str, Sequence[Covariance]],
     *,
     seed: int,
-    source: str,
     trials: Sequence[int],
 ) -> list[list[Factors]]:
-    """Return the factors [arm][trial] of one source; `covariances`: one per trial, none for source any."""
-    fitted: Sequence[Covariance | None] = covariances or [None] * len(trials)
+    """Return the factors [row][trial]; a row is an arm of a source, the arms of a source side by side.
+
+    Args:
+        arms: names of the arms.
+        tau: as in `factors`.
+        d: length of the flattened activation.
+        covariances: source → one per trial; empty for the arms without a source.
+        seed: of the study.
+        trials: their numbers.
+    """
+    plain: dict[str, Sequence[Covariance | None]] = {NO_SOURCE: [None] * len(trials)}
     return [
         [
             factors(arm, tau, d, covariance, (seed, source, trial))
             for trial, covariance in zip(trials, fitted, strict=True)
         ]
+        for source, fitted in (covariances or plain).items()
         for arm in arms
     ]
 
 
-def _low_rank(covariance: Covariance, basis: Tensor) -> Factors:
+def _with_remainder(covariance: Covariance, factor: Tensor) -> Factors:
     import torch
 
-    # a kept eigenvalue is at least the remainder up to rounding
-    excess = (covariance.eigenvalues - covariance.remainder).clamp(min=0)
-    return Factors(basis * excess.sqrt(), torch.full((len(basis),), covariance.remainder))
+    return Factors(factor, torch.full((len(factor),), covariance.remainder))

@@ -151,6 +151,42 @@ def read_published(path: Path) -> pd.DataFrame:
         raise StudyError(f"{path}: not a table of published accuracies ({error})") from error
 
 
+def read_published_cells(path: Path) -> pd.DataFrame:
+    """Read a published table of cells: a mean over trials and its 95% confidence interval a row.
+
+    Returns:
+        columns modification, strength, tau (a string, such as "2.0"), arm, accuracy, ci_low, ci_high.
+
+    Raises:
+        StudyError: if the file is missing, lacks a column, names a cell twice, or if in a row
+            0 ≤ ci_low ≤ accuracy ≤ ci_high ≤ 1 does not hold.
+    """
+    import pandas as pd
+
+    names, numbers = ["modification", "arm"], ["strength", "tau", "accuracy", "ci_low", "ci_high"]
+    types = {**dict.fromkeys(names, str), **dict.fromkeys(numbers, float)}
+    try:
+        cells = pd.read_csv(path, usecols=list(types), dtype=types, comment="#")
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: not a table of published cells ({error})") from error
+    for fault, wrong in _faults(cells).items():
+        if wrong.any():
+            raise StudyError(f"{path}: {fault}:\n{cells[wrong].to_string(index=False)}")
+    return cells.astype({"tau": str})
+
+
+def _faults(cells: pd.DataFrame) -> dict[str, pd.Series[bool]]:
+    """Return the rows of a table of published cells that have a fault, by the fault."""
+    low, mean, high = (cells[name] for name in ("ci_low", "accuracy", "ci_high"))
+    ordered = (low >= 0) & (low <= mean) & (mean <= high) & (high <= 1)
+    keys = cells[["modification", "strength", "tau", "arm"]]
+    return {
+        "a cell has no name": keys.isna().any(axis=1),
+        "not 0 ≤ ci_low ≤ accuracy ≤ ci_high ≤ 1": ~ordered,
+        "the same cell twice": keys.duplicated(keep=False),
+    }
+
+
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a figure in the format of the suffix; the same figure gives the same bytes."""
     from matplotlib import rc_context

@@ -39,16 +39,21 @@ def add_keys(options: argparse.ArgumentParser) -> None:
 
 
 def add_noise(options: argparse.ArgumentParser) -> None:
-    """Add what defines the noise of a job: source, arms, trace scale, covariance."""
-    options.add_argument("--source", required=True, help="such as snow@5, or any")
-    options.add_argument("--arms", nargs="+", required=True)
-    options.add_argument("--tau", type=float, required=True, help="trace scale: tr Σ = τ·d")
+    """Add what defines the noise of a job: sources, arms, trace scale, covariances."""
     options.add_argument(
-        "--covariance",
-        type=Path,
-        nargs="*",
-        default=[],
-        help="of fit_covariance; none for source any",
+        "--sources", nargs="*", default=[], help="such as snow@5; none: the arms without a source"
+    )
+    options.add_argument("--arms", nargs="+", required=True)
+    options.add_argument("--tau", required=True, help="trace scale, tr Σ = τ·d; or unscaled")
+    options.add_argument(
+        "--covariance", type=Path, help="of fit_covariance; holds every one of the sources"
+    )
+
+
+def add_input_noise(options: argparse.ArgumentParser) -> None:
+    """Add the noise that a base network sees on its images."""
+    options.add_argument(
+        "--input-noise", type=float, default=0.0, help="σ of Gaussian noise on the pixels"
     )
 
 

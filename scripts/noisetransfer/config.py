@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -18,11 +18,13 @@ from pydantic import (
 )
 
 from noisetransfer.architectures import ACTIVATIONS, ARCHITECTURES
-from noisetransfer.arms import ARMS
+from noisetransfer.arms import ARMS, UNSCALED
 from noisetransfer.attacks import ATTACKS
-from noisetransfer.datasets import DATASETS, too_large
+from noisetransfer.consistency import faults
 from noisetransfer.errors import StudyError
-from noisetransfer.modifications import canonical, parse
+from noisetransfer.modifications import canonical
+from noisetransfer.plan import OWN
+from noisetransfer.variants import variant
 
 ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
@@ -62,10 +64,39 @@ def _block(value: object) -> str:
     return text
 
 
-def trials_of(block: str) -> list[int]:
-    """Return the trials of a block: `0-2` → [0, 1, 2]."""
-    first, _, last = block.partition("-")
-    return list(range(int(first), int(last or first) + 1))
+def _unit(value: str) -> str:
+    """Check what may stand in a list of sources or targets: the name of a suite, or an id."""
+    return _modification(value) if "@" in value and not value.endswith(f"@{OWN}") else value
+
+
+def _target(value: str) -> str:
+    """Check a target: as of a source, and several joined by a plus sign."""
+    return "+".join(map(_unit, value.split("+")))
+
+
+def _network(value: str) -> str:
+    try:
+        return str(variant(value))
+    except StudyError as error:
+        raise ValueError(str(error)) from None
+
+
+def _tau(value: object) -> str:
+    if value == UNSCALED:
+        return UNSCALED
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return repr(float(value))
+    raise ValueError(f"{value!r} is no trace scale; write a number above 0, or {UNSCALED}")
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _taus(value: object) -> object:
+    """Bring τ to the form {unit of sources, or "" for all: [τ, …]}."""
+    by_source = value if isinstance(value, dict) else {"": value}
+    return {source: _as_list(taus) for source, taus in by_source.items()}
 
 
 Modification = Annotated[str, AfterValidator(_modification)]
@@ -73,6 +104,12 @@ Architecture = Annotated[str, AfterValidator(lambda v: _one_of(v, ARCHITECTURES,
 Activation = Annotated[str, AfterValidator(lambda v: _one_of(v, ACTIVATIONS, "activation"))]
 ArmId = Annotated[str, AfterValidator(lambda v: _one_of(v, ARMS, "arm"))]
 Block = Annotated[str, BeforeValidator(_block)]
+Unit = Annotated[str, AfterValidator(_unit)]
+Tau = Annotated[str, BeforeValidator(_tau)]
+NetworkId = Annotated[str, AfterValidator(_network)]
+Units = Annotated[list[Unit], AfterValidator(_unique)]
+Targets = Annotated[list[Annotated[str, AfterValidator(_target)]], AfterValidator(_unique)]
+OneOrMore = BeforeValidator(_as_list)
 Suite = Annotated[list[Modification], Field(min_length=1), AfterValidator(_unique)]
 
 
@@ -128,8 +165,8 @@ class Noise(Model):
     """How noise is made from a source."""
 
     arms: Annotated[list[ArmId], AfterValidator(_unique)] = Field(min_length=1)
-    rank: int | None = Field(
-        default=256, ge=1, description="leading eigenpairs kept; null keeps all (exact)"
+    rank: Annotated[int, Field(ge=1)] | Literal["full"] = Field(
+        default=256, description="leading eigenpairs kept; full: an exact factor of the whole Σ"
     )
     ridge: Ridge = Ridge(relative=1e-3)
 
@@ -140,35 +177,86 @@ class Evaluation(Model):
     passes: int = Field(default=10, ge=1)
 
 
-class Attack(Model):
-    """Budget of an attack; its ε stands in the modification's id (pgd@0.1)."""
+class Grid(Model):
+    """Every noise of the sources × every target, at each network, site and trace scale."""
 
-    steps: int = Field(ge=1)
-    step_size: float = Field(gt=0, le=1)
+    network: Annotated[list[NetworkId], OneOrMore] = Field(min_length=1)
+    site: Annotated[list[str], OneOrMore] = Field(min_length=1)
+    tau: Annotated[
+        dict[Unit, Annotated[list[Tau], AfterValidator(_unique)]], BeforeValidator(_taus)
+    ] = Field(default={}, description="trace scale, tr Σ = τ·d; one, several, or by source")
+    sources: Units = Field(default=[], description="suites or modifications")
+    targets: Targets = Field(min_length=1, description="suites or modifications; own: the source")
+    regime: Literal["retrain", "inference"] = "retrain"
+
+    @property
+    def taus(self) -> list[str]:
+        """Every τ of the grid, once."""
+        return list(dict.fromkeys(tau for taus in self.tau.values() for tau in taus))
+
+    def taus_of(self, source: str) -> list[str]:
+        """Return the τ of a unit of sources."""
+        return self.tau.get(source, self.tau.get("", []))
 
 
-class Experiment(Model):
-    """Every source × target of the named suites at one site of one network."""
+HEATMAP = "transfer_heatmap"
+"""The figure of an experiment that names none."""
 
-    network: str
-    site: str
-    tau: float = Field(gt=0, description="trace scale: tr Σ = τ·d")
-    sources: Suite
-    suites: Annotated[list[str], AfterValidator(_unique)] = Field(min_length=1)
+CURVES = {
+    "strength": {"tau"},
+    "attack_transfer": {"tau"},
+    "layer_sweep": {"site"},
+    "trace_sweep": {"tau"},
+    "adversarial_training": {"network", "regime"},
+    "input_noise": {"network", "tau"},
+    "learning_curve": {"tau"},
+}
+"""Figures of curves, and in what the noises of one source may differ in them."""
+
+Grids = Annotated[list[Grid], OneOrMore, Field(min_length=1)]
+FigureKind = Annotated[str, AfterValidator(lambda v: _one_of(v, (HEATMAP, *CURVES), "figure"))]
+
+
+class Within(Model):
+    """A published mean, and how far the measured one may be from it."""
+
+    value: float = Field(ge=0, le=1)
+    within: float = Field(gt=0, le=1)
 
 
 class Published(Model):
-    """Agreement that a heatmap must reach with a published one."""
+    """Agreement of an arm's heatmap with a published one; a bound that is left out is not checked."""
 
     table: Path
     arm: ArmId = "full"
-    spearman: float = Field(ge=-1, le=1)
-    mean_absolute_difference: float = Field(gt=0, le=1)
-    own_best: int = Field(ge=0, description="targets whose best source is the target itself")
+    spearman: float | None = Field(default=None, ge=-1, le=1)
+    mean_absolute_difference: float | None = Field(default=None, gt=0, le=1)
+    own_best: int | None = Field(
+        default=None, ge=0, description="targets whose best source is the target itself"
+    )
+    largest_difference: float | None = Field(
+        default=None, gt=0, le=1, description="no cell may be off by more"
+    )
+    diagonal_mean: Within | None = Field(default=None, description="where source = target")
+    off_diagonal_mean: Within | None = Field(default=None, description="elsewhere")
+    required: bool = Field(
+        default=True, description="false: a disagreement is reported, the study does not fail"
+    )
+
+
+class PublishedCells(Model):
+    """Agreement with published accuracies where source = target, cell by cell."""
+
+    table: Path
+    agreeing: float = Field(default=0.9, ge=0, le=1, description="least share of agreeing cells")
+    tolerance: float = Field(default=0.02, ge=0, le=1, description="added to both intervals")
+    required: bool = Field(
+        default=True, description="false: a disagreement is reported, the study does not fail"
+    )
 
 
 class Checks(Model):
-    """What a finished study must hold, else it fails."""
+    """What a finished experiment must hold, else the study fails."""
 
     clean_accuracy: float | None = Field(
         default=None,
@@ -183,6 +271,7 @@ class Checks(Model):
         description="least mean gain over identity of arm full where source = target",
     )
     published: Published | None = None
+    published_cells: PublishedCells | None = None
 
 
 class Study(Model):
@@ -196,96 +285,38 @@ class Study(Model):
     trials: list[Block] = Field(min_length=1)
     noise: Noise
     evaluation: Evaluation = Evaluation()
-    attacks: dict[str, Attack] = {}
-    suites: dict[ID, Suite]
-    experiments: dict[ID, Experiment] = Field(min_length=1)
+    attacks: dict[str, dict[str, Any]] = Field(
+        default={}, description="budgets; an attack that is not listed has its usual one"
+    )
+    suites: dict[ID, Suite] = {}
+    experiments: dict[ID, Grids] = Field(min_length=1)
+    figures: dict[ID, Annotated[list[FigureKind], OneOrMore]] = Field(
+        default={}, description="by experiment; default: transfer_heatmap"
+    )
     checks: dict[ID, Checks] = {}
 
     @model_validator(mode="after")
     def _cross_checks(self) -> Study:
-        faults = [
-            *self._unknown_ids(),
-            *self._bad_splits(),
-            *self._bad_targets(),
-            *self._bad_checks(),
-        ]
-        if faults:
-            raise ValueError("\n".join(faults))
+        found = faults(self)
+        if found:
+            raise ValueError("\n".join(found))
         return self
 
-    def _unknown_ids(self) -> Iterable[str]:
-        known: Mapping[str, Iterable[str]]
-        for name, network in self.networks.items():
-            known = {"dataset": self.datasets, "training": self.trainings}
-            yield from _unknown(f"networks.{name}", network, known)
-        for name, experiment in self.experiments.items():
-            yield from _unknown(f"experiments.{name}", experiment, {"network": self.networks})
-            for suite in experiment.suites:
-                if suite not in self.suites:
-                    yield f"experiments.{name}.suites: unknown {suite!r}; allowed: {_list(self.suites)}"
-            if experiment.network in self.networks:
-                sites = ARCHITECTURES[self.networks[experiment.network].architecture].sites
-                yield from _unknown(f"experiments.{name}", experiment, {"site": sites})
-        for name in self.datasets:
-            if name not in DATASETS:
-                yield f"datasets: unknown {name!r}; allowed: {_list(DATASETS)}"
-        for name in self.attacks:
-            if name not in ATTACKS:
-                yield f"attacks: unknown {name!r}; allowed: {_list(ATTACKS)}"
-        for name in self.checks:
-            if name not in self.experiments:
-                yield f"checks: unknown experiment {name!r}; allowed: {_list(self.experiments)}"
+    def network(self, id: str) -> Network:
+        """Return the section that a network or a variant of it is made from."""
+        return self.networks[variant(id).base]
 
-    def _bad_splits(self) -> Iterable[str]:
-        for name, dataset in self.datasets.items():
-            fault = name in DATASETS and too_large(name, dataset.splits.model_dump())
-            if fault:
-                yield f"datasets.{name}.splits: {fault}"
-        numbers = [trial for block in self.trials for trial in trials_of(block)]
-        if len(set(numbers)) < len(numbers):
-            yield f"trials: blocks {_list(self.trials)} overlap"
+    def budget(self, attack: str) -> dict[str, Any]:
+        """Return the hyperparameters of an attack."""
+        return ATTACKS[attack].budget.model_validate(self.attacks.get(attack, {})).model_dump()
 
-    def _bad_targets(self) -> Iterable[str]:
-        named = {f"suites.{name}": ids for name, ids in self.suites.items()}
-        named |= {f"experiments.{n}.sources": e.sources for n, e in self.experiments.items()}
-        for place, ids in named.items():
-            for modification, _ in map(parse, ids):
-                if modification.kind == "attack" and modification.name not in self.attacks:
-                    yield f"{place}: {modification.name} needs its budget under attacks"
-                if modification.kind == "clean" and place.endswith("sources"):
-                    yield f"{place}: clean images cannot be a source, their difference is 0"
-        for name in self.experiments:
-            targets = self._targets(name)
-            twice = sorted({t for t in targets if targets.count(t) > 1})
-            if twice:
-                yield f"experiments.{name}.suites: in two suites: {_list(twice)}"
+    def figures_of(self, experiment: str) -> list[str]:
+        """Return the kinds of figure that an experiment is drawn as."""
+        return self.figures.get(experiment, [HEATMAP])
 
-    def _bad_checks(self) -> Iterable[str]:
-        for name, checks in self.checks.items():
-            needed = {
-                "clean_accuracy": {"none"} if checks.clean_accuracy is not None else set(),
-                "own_gain": {"full", "identity"} if checks.own_gain is not None else set(),
-                "published": {checks.published.arm} if checks.published else set(),
-            }
-            for check, arms in needed.items():
-                missing = arms.difference(self.noise.arms)
-                if missing:
-                    yield f"checks.{name}.{check}: needs {_list(missing)} among noise.arms"
-            if checks.own_gain is not None and not set(self._sources(name)) & set(
-                self._targets(name)
-            ):
-                yield f"checks.{name}.own_gain: no source of {name} is among its targets"
-            if checks.published and not ARMS[checks.published.arm].from_source:
-                yield f"checks.{name}.published.arm: {checks.published.arm} belongs to no source"
-            if checks.clean_accuracy is not None and "clean@0" not in self._targets(name):
-                yield f"checks.{name}.clean_accuracy: needs clean@0 in a suite of {name}"
-
-    def _sources(self, experiment: str) -> list[str]:
-        return self.experiments[experiment].sources if experiment in self.experiments else []
-
-    def _targets(self, experiment: str) -> list[str]:
-        suites = self.experiments[experiment].suites if experiment in self.experiments else []
-        return [target for suite in suites for target in self.suites.get(suite, [])]
+    def may_vary(self, figure: str) -> set[str]:
+        """Return in what the noises of one source may differ in a figure."""
+        return CURVES.get(figure, set())
 
 
 def load(raw: Mapping[str, Any], where: str = "the study file") -> Study:
@@ -298,12 +329,12 @@ def load(raw: Mapping[str, Any], where: str = "the study file") -> Study:
     try:
         return Study.model_validate(dict(raw))
     except ValidationError as error:
-        faults = "\n".join(f"  {line}" for e in error.errors() for line in _explain(e))
+        faults = "\n".join(f"  {line}" for e in error.errors() for line in _explain(e, raw))
         raise StudyError(f"{where} is not a valid study:\n{faults}") from None
 
 
-def _explain(error: Any) -> Iterable[str]:
-    place = ".".join(str(part) for part in error["loc"])
+def _explain(error: Any, raw: Mapping[str, Any]) -> Iterable[str]:
+    place = ".".join(_written(error, raw))
     message = str(error["msg"]).removeprefix("Value error, ")
     if not place:  # cross-checks name their keys themselves
         return message.splitlines()
@@ -313,10 +344,22 @@ def _explain(error: Any) -> Iterable[str]:
     return [f"{place}: {message}{value}"]
 
 
+def _written(error: Any, raw: Mapping[str, Any]) -> Iterable[str]:
+    """Return the steps to a fault that the file has: a list of one is not always written as a list."""
+    at: Any = raw
+    for part in error["loc"]:
+        known = at if isinstance(at, Mapping) else range(len(at)) if isinstance(at, list) else ()
+        if part in known:
+            at = at[part]
+            yield str(part)
+    if error["type"] == "missing":
+        yield str(part)
+
+
 def _keys_beside(place: tuple[Any, ...]) -> Iterable[str]:
     """Return the keys that the schema allows where an unknown one was found."""
     annotation: Any = Study
-    for part in place[:-1]:
+    for part in (part for part in place[:-1] if not isinstance(part, int)):
         model = next(iter(_models(annotation)))
         # a section by ids takes two steps: to the section, then to what stands under the id
         inside_section = get_origin(annotation) is dict
@@ -329,13 +372,6 @@ def _models(annotation: Any) -> Iterable[type[BaseModel]]:
         yield annotation
     for inner in getattr(annotation, "__args__", ()):
         yield from _models(inner)
-
-
-def _unknown(place: str, section: Model, known: Mapping[str, Iterable[str]]) -> Iterable[str]:
-    for field, allowed in known.items():
-        value = getattr(section, field)
-        if value not in allowed:
-            yield f"{place}.{field}: unknown {value!r}; allowed: {_list(allowed)}"
 
 
 def _list(values: Iterable[str]) -> str:

@@ -1,9 +1,9 @@
-"""Covariance of activation differences: streaming moments, the Gram route, and the low-rank form."""
+"""Covariance of activation differences: streaming moments, the Gram route, and its factors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from scipy.linalg import eigh
@@ -15,25 +15,26 @@ from noisetransfer.errors import StudyError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    Rank = int | Literal["full"]
+
 DEGENERATE_SHARE_OF_RIDGE = 0.1
 DEGENERATE_SHARE_OF_SIGNAL = 1e-4
 
 
 @dataclass(frozen=True)
 class Covariance:
-    """Σ = U (diag(λ) − ρ I) Uᵀ + ρ I: r leading eigenpairs, and the rest of the trace spread evenly.
+    """Σ = F Fᵀ + ρ I, ridge included.
 
     Attributes:
         mean: (d,), mean of Δ.
-        eigenvectors: U, (d, r), orthonormal columns.
-        eigenvalues: λ, (r,), descending, ridge included.
-        remainder: ρ, variance of every direction outside U, so that the trace is exact.
-        diagonal: (d,), exact diagonal of the sample covariance, ridge included.
+        factor: F, (d, r). Of rank r < d: the leading eigenvectors, in descending order, each times the root
+            of its eigenvalue's excess over ρ. Exact: the Cholesky factor, or every eigenvector.
+        remainder: ρ, variance of every direction outside F, so that the trace is exact.
+        diagonal: (d,), exact diagonal of the sample covariance.
     """
 
     mean: Tensor
-    eigenvectors: Tensor
-    eigenvalues: Tensor
+    factor: Tensor
     remainder: float
     diagonal: Tensor
 
@@ -42,31 +43,28 @@ class Covariance:
         """Tr Σ."""
         return float(self.diagonal.double().sum())
 
-    def padded(self, rank: int) -> Covariance:
-        """Return the same Σ with `rank` eigenpairs: the added ones carry no excess over ρ."""
-        more = rank - len(self.eigenvalues)
-        return replace(
-            self,
-            eigenvectors=pad(self.eigenvectors, (0, more)),
-            eigenvalues=pad(self.eigenvalues, (0, more), value=self.remainder),
-        )
-
 
 def to_tensors(covariances: Sequence[Covariance]) -> dict[str, Tensor]:
-    """Stack covariances of several trials as named tensors (T, …), for a file."""
-    rank = max(len(c.eigenvalues) for c in covariances)
-    rows = [vars(c.padded(rank)) for c in covariances]
-    return {name: torch.stack([torch.as_tensor(row[name]) for row in rows]) for name in rows[0]}
+    """Stack covariances of several trials as named tensors (T, …), for a file; factors get columns of 0."""
+    rank = max(c.factor.shape[1] for c in covariances)
+    return {
+        "mean": torch.stack([c.mean for c in covariances]),
+        "factor": torch.stack([pad(c.factor, (0, rank - c.factor.shape[1])) for c in covariances]),
+        "remainder": torch.tensor([c.remainder for c in covariances], dtype=torch.float64),
+        "diagonal": torch.stack([c.diagonal for c in covariances]),
+    }
 
 
-def from_tensors(*files: Mapping[str, Tensor]) -> list[Covariance]:
-    """Undo `to_tensors`: the covariances of the trials of each file, in order; none of no file."""
-    rows = [
-        {name: values[trial] for name, values in tensors.items()}
-        for tensors in files
-        for trial in range(len(tensors["remainder"]))
-    ]
-    return [Covariance(**row | {"remainder": float(row["remainder"])}) for row in rows]  # type: ignore[arg-type]
+def from_tensors(tensors: Mapping[str, Tensor]) -> list[Covariance]:
+    """Undo `to_tensors`: the covariances of the trials of a file, in order."""
+    rows = zip(
+        tensors["mean"],
+        tensors["factor"],
+        tensors["remainder"].tolist(),
+        tensors["diagonal"],
+        strict=True,
+    )
+    return [Covariance(*row) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def fit(
     *,
     n: int,
     d: int,
-    rank: int | None,
+    rank: Rank,
     ridge: Mapping[str, float],
     signal_trace: float,
     name: str,
@@ -108,30 +106,32 @@ def fit(
         differences: chunks of Δ, each (m, d), float32; n rows in all.
         n: number of calibration images.
         d: length of the flattened activation.
-        rank: number of leading eigenpairs kept; None keeps all.
+        rank: number of leading eigenpairs kept; "full" keeps Σ as it is.
         ridge: {"absolute": a} adds a·I, {"relative": b} adds b · tr Σ / d · I.
         signal_trace: tr Cov h(x) of the clean activations, against which Δ is judged.
         name: of the source, for messages.
 
     Raises:
-        StudyError: if Δ holds NaN or infinities, or is 0 everywhere under a relative ridge.
+        StudyError: if Δ holds NaN or infinities, or is 0 everywhere under a relative ridge, or if an exact
+            factor is asked for and Σ is singular.
     """
-    route = _from_moments if n > d else _from_gram
-    spectrum = route(differences, n, d, min(rank or d, n - 1, d), name)
-    trace = float(spectrum.diagonal.sum())
+    sample = (_moments if n > d else _rows)(differences, n, d, name)
+    trace = sample.trace
     if trace == 0 and not ridge.get("absolute"):
         raise StudyError(
             f"source {name}: the activations of modified and clean images are equal, so there is no "
             "covariance; choose a greater strength or an absolute ridge"
         )
     added = ridge["absolute"] if "absolute" in ridge else ridge["relative"] * trace / d
-    diagnostics = _diagnose(spectrum, n, added, signal_trace)
+    exact = rank == "full" and n > d
+    covariance = _exact(sample, added, name) if exact else _low_rank(sample, rank, added, n)
+    diagnostics = _diagnose(sample, covariance, n, added, signal_trace)
     degenerate = (
         diagnostics.ridge_share > DEGENERATE_SHARE_OF_RIDGE
         if "absolute" in ridge
         else trace < DEGENERATE_SHARE_OF_SIGNAL * signal_trace
     )
-    return _with_ridge(spectrum, added), replace(diagnostics, degenerate=degenerate)
+    return covariance, replace(diagnostics, degenerate=degenerate)
 
 
 def total_variance(activations: Iterable[Tensor], n: int) -> float:
@@ -145,20 +145,32 @@ def total_variance(activations: Iterable[Tensor], n: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Spectrum:
-    """Leading part of the sample covariance of Δ, in float64, without ridge.
+class _Sample:
+    """The sample covariance of Δ in float64, without ridge: as S (d, d), or as R (n, d) with S = RᵀR.
 
-    `values` descend, `vectors` are columns; `squares` is the sum of all squared eigenvalues.
+    `gram` is the smaller of S and R Rᵀ: they share their eigenvalues.
     """
 
     mean: Tensor
-    values: Tensor
-    vectors: Tensor
     diagonal: Tensor
-    squares: float
+    gram: Tensor
+    rows: Tensor | None = None
+
+    @property
+    def trace(self) -> float:
+        return float(self.diagonal.sum())
+
+    def leading(self, rank: int) -> tuple[Tensor, Tensor]:
+        """Return the leading eigenvalues, descending, and their eigenvectors as columns (d, r)."""
+        values, vectors = _leading_eigenpairs(self.gram, rank)
+        if self.rows is None:
+            return values, vectors
+        significant = values > values[0] * len(self.rows) * torch.finfo(torch.float64).eps
+        values, left = values[significant], vectors[:, significant]
+        return values, self.rows.mT @ left / values.sqrt()
 
 
-def _from_moments(differences: Iterable[Tensor], n: int, d: int, rank: int, name: str) -> _Spectrum:
+def _moments(differences: Iterable[Tensor], n: int, d: int, name: str) -> _Sample:
     total, second = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
     for chunk in differences:
         _check_finite(chunk, name)
@@ -167,23 +179,15 @@ def _from_moments(differences: Iterable[Tensor], n: int, d: int, rank: int, name
         second = second.to(chunk.device).add_((chunk.mT @ chunk).double())
     mean = total / n
     covariance = (second - n * torch.outer(mean, mean)) / (n - 1)
-    values, vectors = _leading_eigenpairs(covariance, rank)
-    diagonal = covariance.diagonal().clamp(min=0)
-    return _Spectrum(mean, values, vectors, diagonal, float(covariance.square().sum()))
+    return _Sample(mean, covariance.diagonal().clamp(min=0), covariance)
 
 
-def _from_gram(differences: Iterable[Tensor], n: int, d: int, rank: int, name: str) -> _Spectrum:  # noqa: ARG001
-    rows = torch.cat(list(differences))
+def _rows(differences: Iterable[Tensor], n: int, d: int, name: str) -> _Sample:  # noqa: ARG001
+    rows = torch.cat(list(differences)).double()
     _check_finite(rows, name)
-    mean = rows.double().mean(0)
-    centred = rows.double() - mean
-    gram = centred @ centred.mT / (n - 1)
-    values, left = _leading_eigenpairs(gram, rank)
-    significant = values > values[0] * n * torch.finfo(torch.float64).eps
-    values, left = values[significant], left[:, significant]
-    vectors = centred.mT @ left / (values * (n - 1)).sqrt()
-    diagonal = centred.square().sum(0) / (n - 1)
-    return _Spectrum(mean, values, vectors, diagonal, float(gram.square().sum()))
+    mean = rows.mean(0)
+    centred = (rows - mean) / (n - 1) ** 0.5
+    return _Sample(mean, centred.square().sum(0), centred @ centred.mT, centred)
 
 
 def _leading_eigenpairs(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -198,28 +202,51 @@ def _leading_eigenpairs(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return values.flip(0).clamp(min=0), vectors.flip(1)
 
 
-def _with_ridge(spectrum: _Spectrum, ridge: float) -> Covariance:
-    d, r = len(spectrum.diagonal), len(spectrum.values)
-    left_over = float(spectrum.diagonal.sum() - spectrum.values.sum())
-    remainder = max(left_over, 0.0) / (d - r) if r < d else 0.0
+def _low_rank(sample: _Sample, rank: Rank, ridge: float, n: int) -> Covariance:
+    """Keep the leading eigenpairs and spread the rest of the trace evenly."""
+    d = len(sample.diagonal)
+    values, vectors = sample.leading(min(d if rank == "full" else rank, n - 1, d))
+    left_over = max(sample.trace - float(values.sum()), 0.0)
+    remainder = left_over / (d - len(values)) if len(values) < d else 0.0
+    factor = vectors * (values - remainder).clamp(min=0).sqrt()
+    return _covariance(sample, factor, remainder + ridge, ridge)
+
+
+def _exact(sample: _Sample, ridge: float, name: str) -> Covariance:
+    """Keep everything: the Cholesky factor of Σ."""
+    matrix = sample.gram.clone()
+    matrix.diagonal().add_(ridge)
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if failed:
+        raise StudyError(
+            f"source {name}: its covariance is singular, so it has no exact factor; add a ridge "
+            "(noise.ridge) or keep a number of eigenpairs (noise.rank: 256)"
+        )
+    return _covariance(sample, factor, 0.0, ridge)
+
+
+def _covariance(sample: _Sample, factor: Tensor, remainder: float, ridge: float) -> Covariance:
     return Covariance(
-        mean=spectrum.mean.float(),
-        eigenvectors=spectrum.vectors.float().contiguous(),
-        eigenvalues=(spectrum.values + ridge).float(),
-        remainder=remainder + ridge,
-        diagonal=(spectrum.diagonal + ridge).float(),
+        mean=sample.mean.float(),
+        factor=factor.float().contiguous(),
+        remainder=remainder,
+        diagonal=(sample.diagonal + ridge).float(),
     )
 
 
-def _diagnose(spectrum: _Spectrum, n: int, ridge: float, signal_trace: float) -> Diagnostics:
-    trace, d = float(spectrum.diagonal.sum()), len(spectrum.diagonal)
+def _diagnose(
+    sample: _Sample, covariance: Covariance, n: int, ridge: float, signal_trace: float
+) -> Diagnostics:
+    trace, (d, rank) = sample.trace, covariance.factor.shape
+    # ρ holds the ridge and, below full rank, the part of the trace that no eigenpair explains
+    unexplained = max(covariance.remainder - ridge, 0.0) * (d - rank)
     return Diagnostics(
         n=n,
         d=d,
-        rank=len(spectrum.values),
+        rank=rank,
         trace=trace,
-        explained=float(spectrum.values.sum()) / trace if trace else 0.0,
-        effective_rank=trace**2 / spectrum.squares if trace else 0.0,
+        explained=1 - unexplained / trace if trace else 0.0,
+        effective_rank=trace**2 / float(sample.gram.square().sum()) if trace else 0.0,
         ridge=ridge,
         ridge_share=ridge * d / (trace + ridge * d) if ridge else 0.0,
         signal_trace=signal_trace,

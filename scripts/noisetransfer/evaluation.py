@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,107 +12,120 @@ import torch
 from torch import Tensor, nn
 
 from noisetransfer.attacks import ATTACKS
-from noisetransfer.networks import (
-    Stack,
-    affine_head,
-    pixels,
-    run_shared,
-    run_stack,
-    split,
-    without_bias,
-)
-from noisetransfer.noise import NoiseSampler, Normals, normals
+from noisetransfer.devices import BATCH, stack_size
+from noisetransfer.networks import Stack, affine_head, pixels, run_shared, run_stack, without_bias
+from noisetransfer.noise import noisy_pixels
 from noisetransfer.progress import progress
+from noisetransfer.randomness import Uniforms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from noisetransfer.noise import NoiseSampler
+
+ROOM = 20
+"""Activations at the site that a network of a stack takes in an attack, for each image of a batch."""
 
 
 @dataclass(frozen=True)
 class NoisyNetworks:
-    """The A arms of one trial: one prefix, A suffixes, A noises.
+    """The R rows (arms of sources) of one trial: one prefix, R suffixes, R noises.
 
     Attributes:
         prefix: of the base network.
         suffix: gives the shape of the suffixes.
-        parameters: of the suffixes, name → (A, …).
-        sampler: noise of A arms × 1 trial.
-        seed: of the study.
-        trial: number of the trial.
+        parameters: of the suffixes, name → (R, …).
+        sampler: noise of R rows × 1 trial.
+        input_noise: σ of the Gaussian noise that the base network sees on its images.
     """
 
     prefix: nn.Module
     suffix: nn.Sequential
     parameters: Stack
     sampler: NoiseSampler
-    seed: int
-    trial: int
+    input_noise: float = 0.0
 
-    @classmethod
-    def at(
-        cls,
-        network: nn.Sequential,
-        site: str,
-        parameters: Stack,
-        sampler: NoiseSampler,
-        *,
-        seed: int,
-        trial: int,
-    ) -> NoisyNetworks:
-        """Cut the base network at a site and put the suffixes behind it."""
-        return cls(*split(network, site), parameters, sampler, seed, trial)
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return self.sampler.device
 
-    def noise(self, purpose: str, draw: int, images: Iterable[int]) -> Tensor:
-        """Draw ξ (A, B, d) for images given by their original indices."""
-        scale = self.sampler.scale
-        draws = normals(
-            self.sampler.rank, scale.shape[-1], self.seed, purpose, self.trial, draw, images=images
-        )
-        own = Normals(draws.factor[None].to(scale.device), draws.unit[None].to(scale.device))
-        return self.sampler.sample(own)[:, 0]
+    @cached_property
+    def deterministic(self) -> bool:
+        """Whether every pass gives the same logits."""
+        return self.sampler.silent and not self.input_noise
+
+    def of(self, rows: Sequence[int]) -> NoisyNetworks:
+        """Take the suffixes of some rows, in this order; the noise stays that of all rows."""
+        if list(rows) == list(range(len(self.sampler.scale))):
+            return self
+        chosen = torch.tensor(rows, device=self.device)
+        return replace(self, parameters={n: p[chosen] for n, p in self.parameters.items()})
+
+    def noise(self, purpose: str) -> Callable[[int, Tensor], Tensor]:
+        """Return draws for a purpose: (number, original indices (B,)) → ξ (R, B, d)."""
+        keys, silent, scale = self.sampler.keys(purpose), self.sampler.silent, self.sampler.scale
+
+        def draw(number: int, images: Tensor) -> Tensor:
+            if silent:
+                return scale.expand(-1, len(images), -1)
+            return self.sampler.draw(keys, _whole(number, images), images)[:, 0]
+
+        return draw
+
+    def seen(self, purpose: str) -> Callable[[Tensor, int, Tensor], Tensor]:
+        """Return the images as the networks see them: (images, number, indices) → images + σ z."""
+        keys = self.sampler.keys(f"input {purpose}")
+
+        def see(images: Tensor, number: int, indices: Tensor) -> Tensor:
+            if not self.input_noise:
+                return images
+            draw = _whole(number, indices)
+            return noisy_pixels(images, self.input_noise, keys, draw, indices).reshape(images.shape)
+
+        return see
 
     def logits(self, images: Tensor, noise: Tensor) -> Tensor:
-        """Return logits (A, B, classes) of images (A, B, C, H, W) under one draw of the noise."""
-        hidden = self.prefix(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        noisy = hidden + noise.unflatten(-1, hidden.shape[2:])
-        return run_stack(self.suffix, self.parameters, noisy)
+        """Return logits (R, B, classes) of images (R, B, C, H, W) under one draw of the noise."""
+        hidden = self.hidden(images)
+        return run_stack(
+            self.suffix, self.parameters, hidden + noise.unflatten(-1, hidden.shape[2:])
+        )
 
-    def attacked(
-        self, images: Tensor, labels: Tensor, indices: Sequence[int], *, attack: str, **budget: Any
-    ) -> Tensor:
-        """Craft white-box adversarial images (A, B, C, H, W), one noise draw per gradient."""
-
-        def noisy_logits(candidates: Tensor, step: int) -> Tensor:
-            return self.logits(candidates, self.noise("attack noise", step, indices))
-
-        clean = images.expand(len(self.sampler.scale), *images.shape)
-        return ATTACKS[attack](noisy_logits, clean, labels, **budget)
+    def hidden(self, images: Tensor) -> Tensor:
+        """Return h(x) of images (…, C, H, W)."""
+        return self.prefix(images.flatten(0, -4)).unflatten(0, images.shape[:-3])  # type: ignore[no-any-return]
 
     @cached_property
     def _parts(self) -> tuple[nn.Sequential, nn.Sequential]:
         return affine_head(self.suffix)
 
     def head(self, images: Tensor) -> Tensor:
-        """Return A(h(x)), (A, B, …): of shared images (B, C, H, W), or of (A, B, C, H, W)."""
-        head, _ = self._parts
-        if images.dim() == 4:
-            return run_shared(head, self.parameters, self.prefix(images))
-        hidden = self.prefix(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        return run_stack(head, self.parameters, hidden)
+        """Return A(h(x)), (R, B, …): of shared images (B, C, H, W), or of (R, B, C, H, W)."""
+        run = run_shared if images.dim() == 4 else run_stack
+        return run(self._parts[0], self.parameters, self.hidden(images))
 
     def head_of_noise(self, noise: Tensor, shape: torch.Size) -> Tensor:
-        """Return A(ξ) − A(0), (A, B, …), of noise (A, B, d) on activations of a shape."""
-        head, _ = self._parts
-        return run_stack(head, without_bias(self.parameters), noise.unflatten(-1, shape))
+        """Return A(ξ) − A(0), (R, B, …), of noise (R, B, d) on activations of a shape."""
+        linear = without_bias(self.parameters)
+        return run_stack(self._parts[0], linear, noise.unflatten(-1, shape))
 
     def tail(self, values: Tensor) -> Tensor:
-        """Return logits (A, B, classes) of head values (A, B, …)."""
+        """Return logits (R, B, classes) of head values (R, B, …)."""
         return run_stack(self._parts[1], self.parameters, values)
 
 
 @dataclass(frozen=True)
+class View:
+    """What some rows are tested on: images shared by the rows (B, C, H, W), or each row's own (R, B, …)."""
+
+    rows: Sequence[int]
+    images: Tensor
+
+
+@dataclass(frozen=True)
 class Scores:
-    """Predictions of A networks on B images: prediction of the mean logits, and draws that were right."""
+    """Predictions of R rows on B images: of the mean logits, and how many draws alone were right."""
 
     prediction: Tensor
     draws_correct: Tensor
@@ -120,103 +134,198 @@ class Scores:
 @torch.no_grad()
 def score(
     networks: NoisyNetworks,
-    targets: Mapping[str, Tensor],
+    views: Mapping[str, View],
     labels: Tensor,
-    indices: Sequence[int],
+    indices: Tensor,
     *,
     passes: int,
 ) -> dict[str, Scores]:
     """Score a batch under several targets with K passes that all targets share.
 
     The affine head is applied once to the activations and once to each noise draw (A(h + ξ) = A(h) + A(ξ)).
+    Networks without any noise take one pass for K.
 
     Args:
         networks: the stack.
-        targets: name → images, (B, C, H, W) shared or (A, B, C, H, W) per network.
+        views: target → rows tested under it, and its images.
         labels: (B,).
-        indices: original indices of the images: they key the noise.
+        indices: original indices of the images, (B,): they key the noise.
         passes: K.
 
     Returns:
-        name → scores, each (A, B).
+        target → scores, each (R, B) of the view's rows.
     """
-    heads = {name: networks.head(images) for name, images in targets.items()}
-    shape = networks.prefix(next(iter(targets.values())).flatten(0, -4)[:1]).shape[1:]
-    total = dict.fromkeys(targets, torch.zeros((), device=labels.device))
-    correct = dict.fromkeys(targets, torch.zeros((), device=labels.device, dtype=torch.int64))
-    for draw in range(passes):
-        noise = networks.head_of_noise(networks.noise("evaluation noise", draw, indices), shape)
-        for name, head in heads.items():
-            logits = networks.tail(head + noise)
-            total[name] = total[name] + logits
-            correct[name] = correct[name] + (logits.argmax(-1) == labels)
-    return {name: Scores(total[name].argmax(-1), correct[name]) for name in targets}
+    own = {target: networks.of(view.rows) for target, view in views.items()}
+    see, draw = networks.seen("evaluation noise"), networks.noise("evaluation noise")
+    shape = networks.prefix(next(iter(views.values())).images.flatten(0, -4)[:1]).shape[1:]
+    heads: dict[str, Tensor] = {}
+    logits = defaultdict(list)
+    for number in range(1 if networks.deterministic else passes):
+        noise = networks.head_of_noise(draw(number, indices), shape)
+        for target, view in views.items():
+            if networks.input_noise or target not in heads:
+                heads[target] = own[target].head(see(view.images, number, indices))
+            logits[target].append(own[target].tail(heads[target] + noise[view.rows]))
+    return {target: _scores(torch.stack(found), labels, passes) for target, found in logits.items()}
 
 
-def evaluate(
+def _scores(logits: Tensor, labels: Tensor, passes: int) -> Scores:
+    """Score logits (draws, R, B, classes)."""
+    right = (logits.argmax(-1) == labels).sum(0)
+    return Scores(logits.sum(0).argmax(-1), right * (passes // len(logits)))
+
+
+def attacked(
     networks: NoisyNetworks,
-    clean: Tensor,
-    modified: Mapping[str, Tensor],
-    attacks: Mapping[str, Mapping[str, Any]],
+    images: Tensor,
     labels: Tensor,
-    indices: Sequence[int],
+    indices: Tensor,
     *,
-    arms: Sequence[str],
-    passes: int,
-    batch_size: int,
-) -> pd.DataFrame:
-    """Test the arms of one trial under every target.
+    attack: str,
+    rows: Sequence[int],
+    epsilons: Sequence[float],
+    budget: Mapping[str, Any],
+) -> Tensor:
+    """Craft white-box adversarial images against rows of the stack, one noise draw per query.
 
     Args:
         networks: the stack.
-        clean: clean images, (n, C, H, W), uint8 or float in [0, 1].
-        modified: target → images as `clean`.
-        attacks: target → name ("attack") and arguments of its attack, white-box on each network.
-        labels: (n,).
-        indices: original indices of the images.
-        arms: names of the networks.
-        passes: K.
-        batch_size: images a batch; draws do not depend on it.
+        images: clean, in [0, 1], (B, C, H, W).
+        labels: (B,).
+        indices: original indices, (B,).
+        attack: name in `ATTACKS`.
+        rows: the attacked rows, P of them; a row may stand several times.
+        epsilons: ε of each of the P.
+        budget: of the attack.
 
     Returns:
-        as `records`.
+        (P, B, C, H, W)
     """
-    device = networks.sampler.scale.device
-    frames = []
-    for start in progress(range(0, len(labels), batch_size), f"trial {networks.trial}"):
-        batch = slice(start, start + batch_size)
-        own, truth = indices[batch], labels[batch].to(device)
-        images = {name: pixels(all_[batch].to(device)) for name, all_ in modified.items()}
-        for name, attack in attacks.items():
-            original = pixels(clean[batch].to(device))
-            images[name] = networks.attacked(original, truth, own, **attack)
-        scores = score(networks, images, truth, own, passes=passes)
-        frames.append(records(scores, truth, own, arms=arms, passes=passes))
+    own = networks.of(rows)
+    see, draw = networks.seen("attack noise"), networks.noise("attack noise")
+
+    def logits(points: Tensor, query: int) -> Tensor:
+        noise = draw(query, indices)[rows]
+        return own.logits(see(points, query, indices), noise)
+
+    keys = networks.sampler.keys("attack").expand(len(rows))
+    return ATTACKS[attack].run(
+        logits,
+        images.expand(len(rows), *images.shape),
+        labels,
+        epsilon=torch.tensor(epsilons, device=images.device),
+        draws=Uniforms(keys, indices, _whole(0, indices)),
+        **budget,
+    )
+
+
+@dataclass(frozen=True)
+class Test:
+    """What a stack is tested under.
+
+    Attributes:
+        rows: (source, arm) of each row.
+        targets: target → rows tested under it.
+        clean: images, (n, C, H, W), uint8 or float in [0, 1].
+        modified: natural target → images as `clean`.
+        attacks: target → {"attack": name, "epsilon": ε, and its budget}.
+        labels: (n,).
+        indices: original indices, (n,).
+        passes: K.
+    """
+
+    rows: Sequence[tuple[str, str]]
+    targets: Mapping[str, Sequence[int]]
+    clean: Tensor
+    modified: Mapping[str, Tensor]
+    attacks: Mapping[str, Mapping[str, Any]]
+    labels: Tensor
+    indices: Tensor
+    passes: int
+
+
+def evaluate(networks: NoisyNetworks, test: Test, batch_size: int | None = None) -> pd.DataFrame:
+    """Test the rows of one trial under every target.
+
+    Args:
+        networks: the stack.
+        test: what it is tested under.
+        batch_size: images a batch, by default what suits the device; results do not depend on it.
+
+    Returns:
+        one row per target × row × image: source, arm, target, image, label, prediction, draws_correct, K.
+    """
+    device = networks.device
+    size, frames = batch_size or BATCH[device.type], []
+    for start in progress(range(0, len(test.labels), size), "testing"):
+        batch = slice(start, start + size)
+        labels, indices = test.labels[batch].to(device), test.indices[batch].to(device)
+        views = {
+            target: View(test.targets[target], pixels(images[batch].to(device)))
+            for target, images in test.modified.items()
+        }
+        clean = pixels(test.clean[batch].to(device))
+        views |= _attack_views(networks, test, clean, labels, indices)
+        scores = score(networks, views, labels, indices, passes=test.passes)
+        frames += [_records(test, target, found, batch) for target, found in scores.items()]
     return pd.concat(frames, ignore_index=True)
 
 
-def records(
-    scores: Mapping[str, Scores],
-    labels: Tensor,
-    indices: Sequence[int],
-    *,
-    arms: Sequence[str],
-    passes: int,
-) -> pd.DataFrame:
-    """Return one row per target × arm × image: target, arm, image, label, prediction, draws_correct, K."""
+def _attack_views(
+    networks: NoisyNetworks, test: Test, images: Tensor, labels: Tensor, indices: Tensor
+) -> dict[str, View]:
+    """Craft the images of all attacks: every strength of an attack against every row, as stacks."""
+    d = networks.sampler.scale.shape[-1]
+    limit = stack_size(networks.device, 4 * ROOM * len(labels) * d)
+    jobs = [(target, row) for target in test.attacks for row in test.targets[target]]
+    crafted = defaultdict(list)
+    for part in _alike(jobs, test.attacks, limit):
+        budget = {**test.attacks[part[0][0]]}
+        attack, _ = budget.pop("attack"), budget.pop("epsilon")
+        found = attacked(
+            networks,
+            images,
+            labels,
+            indices,
+            attack=attack,
+            rows=[row for _, row in part],
+            epsilons=[test.attacks[target]["epsilon"] for target, _ in part],
+            budget=budget,
+        )
+        for (target, _), own in zip(part, found, strict=True):
+            crafted[target].append(own)
+    return {t: View(test.targets[t], torch.stack(found)) for t, found in crafted.items()}
+
+
+def _alike(
+    jobs: Sequence[tuple[str, int]], attacks: Mapping[str, Mapping[str, Any]], limit: int
+) -> list[list[tuple[str, int]]]:
+    """Group (target, row) by all but ε of the attack, in stacks of at most `limit`."""
+    groups = defaultdict(list)
+    for target, row in jobs:
+        groups[repr({**attacks[target], "epsilon": None})].append((target, row))
+    return [group[i : i + limit] for group in groups.values() for i in range(0, len(group), limit)]
+
+
+def _records(test: Test, target: str, scores: Scores, batch: slice) -> pd.DataFrame:
     frames = [
         pd.DataFrame(
             {
+                "source": test.rows[row][0],
+                "arm": test.rows[row][1],
                 "target": target,
-                "arm": arm,
-                "image": indices,
-                "label": labels.cpu().numpy(),
-                "prediction": found.prediction[i].cpu().numpy(),
-                "draws_correct": found.draws_correct[i].cpu().numpy(),
-                "K": passes,
+                "image": test.indices[batch].numpy(),
+                "label": test.labels[batch].numpy(),
+                "prediction": scores.prediction[i].cpu().numpy(),
+                "draws_correct": scores.draws_correct[i].cpu().numpy(),
+                "K": test.passes,
             }
         )
-        for target, found in scores.items()
-        for i, arm in enumerate(arms)
+        for i, row in enumerate(test.targets[target])
     ]
     return pd.concat(frames, ignore_index=True)
+
+
+def _whole(number: int, like: Tensor) -> Tensor:
+    """Return a 0-d whole number on the device of a tensor."""
+    return torch.full((), number, device=like.device)

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from noisetransfer.statistics import NO_SOURCE, matrix
+from noisetransfer.arms import NO_SOURCE
+from noisetransfer.statistics import matrix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

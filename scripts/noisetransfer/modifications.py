@@ -140,7 +140,10 @@ _ENTRIES = (
     Modification("perspective", "transform", "geometry", _perspective),
     Modification("rotate", "transform", "geometry", _rotate),
     Modification("obstruction", "transform", "occlusion", _obstruction),
+    Modification("fgm", "attack", "adversarial"),
     Modification("pgd", "attack", "adversarial"),
+    Modification("auto_pgd", "attack", "adversarial"),
+    Modification("square", "attack", "adversarial"),
     Modification("clean", "clean", "clean"),
 )
 

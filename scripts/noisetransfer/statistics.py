@@ -13,13 +13,12 @@ from noisetransfer.errors import StudyError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-NO_SOURCE = "any"
-"""Pseudo-source of the arms that belong to no source."""
+    from numpy.typing import NDArray
 
 CELL = ["study", "network", "site", "source", "target", "arm", "tau", "regime", "trial"]
 """Columns that name a row of a transfer table."""
 
-_PAIR = ["study", "network", "site", "target", "tau", "regime", "trial"]
+_PAIR = ["study", "network", "site", "target", "regime", "trial"]
 
 
 def accuracies(records: pd.DataFrame) -> pd.DataFrame:
@@ -37,14 +36,24 @@ def transfer_table(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         columns `CELL`, n, accuracy, gain_over_none, gain_over_identity; a gain is the difference to the
-        accuracy of arm none (identity) of the same target and trial, NaN where that arm was not run.
+        accuracy of arm none (identity) of the same network, site, target, regime and trial, and for identity
+        of the same τ; NaN where that arm was not run. Arm none has no τ: its gain over identity is
+        NaN unless identity was run at one τ only.
     """
     table = pd.concat(parts, ignore_index=True)
-    for arm in ("none", "identity"):
-        base = table[table["arm"] == arm].set_index(_PAIR)["accuracy"]
-        found = base.reindex(pd.MultiIndex.from_frame(table[_PAIR])).to_numpy()
-        table[f"gain_over_{arm}"] = table["accuracy"] - found
+    none, identity = (table[table["arm"] == arm] for arm in ("none", "identity"))
+    same_tau = _accuracy_of(identity, table, [*_PAIR, "tau"])
+    only_tau = _accuracy_of(identity.drop_duplicates(_PAIR, keep=False), table, _PAIR)
+    own = np.where(table["arm"] == "none", only_tau, same_tau)
+    table["gain_over_none"] = table["accuracy"] - _accuracy_of(none, table, _PAIR)
+    table["gain_over_identity"] = table["accuracy"] - own
     return table.sort_values(CELL, ignore_index=True)
+
+
+def _accuracy_of(base: pd.DataFrame, table: pd.DataFrame, keys: list[str]) -> NDArray[np.floating]:
+    """Return, for every row of a table, the accuracy of the row of `base` with the same keys."""
+    accuracy = base.set_index(keys)["accuracy"]
+    return accuracy.reindex(pd.MultiIndex.from_frame(table[keys])).to_numpy()
 
 
 def matrix(table: pd.DataFrame, arm: str, value: str) -> pd.DataFrame:
@@ -62,13 +71,19 @@ class Agreement:
         cells: one row per cell: target, source, published, measured, difference.
         spearman: rank correlation over the cells.
         mean_absolute_difference: of the accuracies.
+        largest_difference: of the accuracies, absolute.
         own_best: number of targets whose best source is the target itself.
+        diagonal_mean: measured accuracy where source = target; NaN if there is no such cell.
+        off_diagonal_mean: measured accuracy where source ≠ target; NaN if there is no such cell.
     """
 
     cells: pd.DataFrame
     spearman: float
     mean_absolute_difference: float
+    largest_difference: float
     own_best: int
+    diagonal_mean: float
+    off_diagonal_mean: float
 
 
 def agreement(measured: pd.DataFrame, published: pd.DataFrame) -> Agreement:
@@ -85,10 +100,14 @@ def agreement(measured: pd.DataFrame, published: pd.DataFrame) -> Agreement:
         raise StudyError(f"the published heatmap has cells that this study lacks: {names}")
     cells = pd.DataFrame({"published": published.stack(), "measured": found.stack()})
     cells["difference"] = cells["measured"] - cells["published"]
-    own_best = sum(source == target for target, source in found.idxmax(axis=1).items())
+    cells = cells.rename_axis(["target", "source"]).reset_index()
+    distances, own = cells["difference"].abs(), cells["target"] == cells["source"]
     return Agreement(
-        cells=cells.rename_axis(["target", "source"]).reset_index(),
+        cells=cells,
         spearman=float(cells["published"].corr(cells["measured"], method="spearman")),
-        mean_absolute_difference=float(cells["difference"].abs().mean()),
-        own_best=own_best,
+        mean_absolute_difference=float(distances.mean()),
+        largest_difference=float(distances.max()),
+        own_best=sum(source == target for target, source in found.idxmax(axis=1).items()),
+        diagonal_mean=float(cells.loc[own, "measured"].mean()),
+        off_diagonal_mean=float(cells.loc[~own, "measured"].mean()),
     )

@@ -1,107 +1,181 @@
 import pytest
 import torch
 
-from noisetransfer.arms import ARMS, factors, stacked
+from noisetransfer.arms import ARMS, factors, rows
+from noisetransfer.covariance import from_tensors, to_tensors
 from noisetransfer.errors import StudyError
-from structures import KEYS, D, covariance, dense
+from structures import KEYS, D, covariance, dense, fitted
 
 TAU = 0.7
+SOURCED = [name for name, arm in ARMS.items() if arm.from_source]
+FITS = {"exact": ("full", 300), "low rank": (8, 300), "few images": ("full", 20)}
+
+every_arm = pytest.mark.parametrize("arm", ARMS)
+every_fit = pytest.mark.parametrize(("rank", "n"), FITS.values(), ids=FITS)
+KEYED = pytest.mark.parametrize("arm", ["rotated", "permuted"])
+
+
+def made(arm, c, keys=KEYS, tau=str(TAU)):
+    return factors(arm, tau, D, c, keys)
+
+
+def scaled(c):
+    return dense(c) * TAU * D / c.trace
 
 
 def spectrum(matrix):
-    return torch.linalg.eigvalsh(matrix.double())
+    return torch.linalg.eigvalsh(matrix)
 
 
-def scaled_full(rank=None):
-    return dense(factors("full", TAU, D, covariance(rank), KEYS))
+def close(found, expected, tolerance=1e-5):
+    torch.testing.assert_close(
+        found, expected, rtol=0, atol=tolerance * float(expected.abs().max())
+    )
 
 
-@pytest.mark.parametrize("rank", [None, 8])
-@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm != "none"])
-def test_every_arm_has_the_trace_tau_d(arm, rank):
-    found = factors(arm, TAU, D, covariance(rank), KEYS)
-    assert found.trace == pytest.approx(TAU * D, rel=1e-5)
-    assert float(dense(found).trace()) == pytest.approx(TAU * D, rel=1e-5)
+@every_fit
+@pytest.mark.parametrize("tau", [0.25, 2.0])
+@every_arm
+def test_the_trace_is_tau_d(arm, tau, rank, n):
+    found = made(arm, covariance(rank, n), tau=str(tau))
+    expected = 0 if arm == "none" else tau * D
+    assert found.trace == pytest.approx(expected, rel=1e-6)
+    assert float(dense(found).trace()) == pytest.approx(expected, rel=1e-6)
+
+
+@every_fit
+@pytest.mark.parametrize("arm", SOURCED)
+def test_unscaled_leaves_the_trace_of_the_source(arm, rank, n):
+    c = covariance(rank, n)
+    found = made(arm, c, tau="unscaled")
+    assert found.trace == pytest.approx(c.trace, rel=1e-6)
+    close(dense(found) * (TAU * D / c.trace), dense(made(arm, c)))
 
 
 def test_none_is_no_noise():
-    assert dense(factors("none", TAU, D)).abs().max() == 0
+    assert not dense(factors("none", "0", D)).any()
 
 
 def test_identity_is_tau_times_one():
-    assert torch.equal(dense(factors("identity", TAU, D)), TAU * torch.eye(D))
+    assert torch.equal(dense(factors("identity", "0.5", D)), 0.5 * torch.eye(D).double())
 
 
-def test_full_is_the_scaled_covariance():
-    c = covariance()
-    expected = c.eigenvectors @ torch.diag(c.eigenvalues) @ c.eigenvectors.mT
-    torch.testing.assert_close(scaled_full(), expected * TAU * D / c.trace, atol=1e-5, rtol=1e-4)
+@every_fit
+def test_full_is_the_scaled_covariance(rank, n):
+    c = covariance(rank, n)
+    close(dense(made("full", c)), scaled(c))
+    close(dense(made("full", c, tau="unscaled")), dense(c))
 
 
-def test_diagonal_has_the_variances_of_the_covariance():
-    found = dense(factors("diagonal", TAU, D, covariance(), KEYS))
-    torch.testing.assert_close(found, torch.diag(scaled_full().diagonal()), atol=1e-5, rtol=1e-4)
+@every_fit
+def test_diagonal_has_the_exact_variances_and_no_correlation(rank, n):
+    """The diagonal of a low rank's Σ is another one: its remainder is isotropic."""
+    exact = covariance("full", n)
+    close(dense(made("diagonal", covariance(rank, n))), torch.diag(scaled(exact).diagonal()))
 
 
-@pytest.mark.parametrize("rank", [None, 8])
-def test_rotated_has_the_spectrum_but_not_the_directions(rank):
-    found = dense(factors("rotated", TAU, D, covariance(rank), KEYS))
-    torch.testing.assert_close(spectrum(found), spectrum(scaled_full(rank)), atol=1e-4, rtol=1e-3)
-    assert (found - scaled_full(rank)).abs().max() > 0.1
+@every_fit
+def test_rotated_has_the_spectrum_but_not_the_directions(rank, n):
+    c = covariance(rank, n)
+    found, full = dense(made("rotated", c)), dense(made("full", c))
+    close(spectrum(found), spectrum(full))
+    leading = [torch.linalg.eigh(matrix)[1][:, -1] for matrix in (found, full)]
+    assert float((leading[0] @ leading[1]).abs()) < 0.6  # uniform: 1 / √40 = 0.16 on average
 
 
 def test_rotated_bases_are_uniform():
-    """The mean projector of random frames is r/d · I; its diagonal would show a preferred axis."""
+    """The mean of a random frame's projectors is r/d · I; another mean would prefer some axis."""
     c = covariance(8)
-    projector = torch.zeros(D, D)
-    for trial in range(300):
-        noise = factors("rotated", 1.0, D, c, (1, "snow@5", trial))
-        projector += dense(noise) / 300
-    off = projector - torch.diag(projector.diagonal())
-    assert (projector.diagonal() - 1).abs().max() < 0.5
-    assert off.abs().max() < 0.5
+    bases = [dense(made("rotated", c, (1, "snow@5", trial), "1.0")) for trial in range(300)]
+    mean = torch.stack(bases).mean(0)
+    spread = spectrum(bases[0])[-1] / 300**0.5 / D**0.5
+    assert (mean - torch.eye(D)).abs().max() < 6 * spread
 
 
-@pytest.mark.parametrize("rank", [None, 8])
-def test_permuted_is_the_covariance_with_units_permuted(rank):
-    found, full = dense(factors("permuted", TAU, D, covariance(rank), KEYS)), scaled_full(rank)
-    torch.testing.assert_close(spectrum(found), spectrum(full), atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(
-        found.diagonal().sort().values, full.diagonal().sort().values, atol=1e-5, rtol=1e-4
-    )
-    assert (found - full).abs().max() > 0.1
+@every_fit
+def test_permuted_is_the_covariance_with_units_permuted(rank, n):
+    c = covariance(rank, n)
+    found, full = dense(made("permuted", c)), dense(made("full", c))
+    close(spectrum(found), spectrum(full))
+    close(found.flatten().sort().values, full.flatten().sort().values)
+    close(found.diagonal().sort().values, full.diagonal().sort().values)
+    moved = (found.diagonal() - full.diagonal()).abs() > 1e-3
+    assert moved.sum() > D / 2
 
 
-@pytest.mark.parametrize("arm", ["rotated", "permuted"])
+@KEYED
 @pytest.mark.parametrize("keys", [(2, "snow@5", 0), (1, "pgd@0.1", 0), (1, "snow@5", 1)])
 def test_random_arms_are_keyed_by_seed_source_and_trial(arm, keys):
-    first, again = (dense(factors(arm, TAU, D, covariance(), KEYS)) for _ in range(2))
+    c = covariance()
+    first, again = (dense(made(arm, c)) for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, dense(factors(arm, TAU, D, covariance(), keys)))
+    assert (first - dense(made(arm, c, keys))).abs().max() > 0.1
 
 
-def test_padding_to_the_rank_of_another_trial_changes_no_arm():
-    for arm in ("full", "rotated", "permuted"):
-        alone, padded = (
-            factors(arm, TAU, D, c, KEYS) for c in (covariance(8), covariance(8).padded(12))
-        )
-        torch.testing.assert_close(dense(padded), dense(alone))
-
-
-def test_an_arm_with_a_source_needs_its_covariance():
-    with pytest.raises(StudyError, match="full needs the covariance"):
-        factors("full", TAU, D)
-
-
-def test_stacked_is_arms_by_trials():
-    table = stacked(
-        ["diagonal", "full"], TAU, D, [covariance(8)] * 3, seed=1, source="s", trials=[0, 1, 2]
+@KEYED
+def test_random_arms_turn_every_covariance_alike(arm):
+    """The key alone decides: Σ and 3 Σ are turned the same way."""
+    c = fitted(
+        3**0.5 * torch.eye(D).repeat(3, 1) * torch.linspace(3, 1, D), ridge={"relative": 0.1}
     )
-    assert [len(row) for row in table] == [3, 3]
-    assert table[0][0].factor is None
-    assert table[1][2].factor.shape == (D, 8)
+    d = fitted(torch.eye(D).repeat(3, 1) * torch.linspace(3, 1, D), ridge={"relative": 0.1})
+    close(dense(made(arm, c[0])), dense(made(arm, d[0])), 1e-4)
 
 
-def test_sourceless_arms_need_no_covariance():
-    table = stacked(["none", "identity"], TAU, D, [], seed=1, source="any", trials=[0])
-    assert [row[0].trace for row in table] == [0, pytest.approx(TAU * D)]
+@pytest.mark.parametrize("arm", SOURCED)
+@pytest.mark.parametrize("n", [300, 20], ids=["moments", "gram"])
+def test_padding_to_the_rank_of_another_trial_changes_no_arm(arm, n):
+    alone = covariance(5, n)
+    padded = from_tensors(to_tensors([alone, covariance(12, n, seed=1)]))[0]
+    assert padded.factor.shape == (D, 12)
+    close(dense(made(arm, padded)), dense(made(arm, alone)), 1e-6)
+
+
+@pytest.mark.parametrize("arm", SOURCED)
+@pytest.mark.parametrize("rank", [5, "full"])
+@pytest.mark.parametrize("n", [300, 20], ids=["moments", "gram"])
+def test_of_a_source_without_difference_every_arm_is_identity(arm, rank, n):
+    """Under the absolute ridge, where Σ is the ridge."""
+    c = fitted(torch.zeros(n, D), rank, {"absolute": 1e-4})[0]
+    close(dense(made(arm, c)), TAU * torch.eye(D).double())
+
+
+@pytest.mark.parametrize("arm", SOURCED)
+def test_an_arm_with_a_source_needs_its_covariance(arm):
+    with pytest.raises(StudyError, match=f"{arm} needs the covariance"):
+        factors(arm, "0.7", D)
+
+
+SOURCES = {
+    "snow@5": [covariance(8, seed=s) for s in (0, 1, 2)],
+    "pgd@0.1": [covariance(seed=s) for s in (3, 4, 5)],
+}
+TRIALS = (4, 7, 9)
+
+
+def test_rows_are_the_arms_of_one_source_then_those_of_the_next():
+    table = rows(["full", "rotated", "diagonal"], "0.7", D, SOURCES, seed=1, trials=TRIALS)
+    named = [(source, arm) for source in SOURCES for arm in ("full", "rotated", "diagonal")]
+    for (source, arm), row in zip(named, table, strict=True):
+        for trial, c, found in zip(TRIALS, SOURCES[source], row, strict=True):
+            assert torch.equal(dense(found), dense(made(arm, c, (1, source, trial))))
+
+
+@KEYED
+def test_a_row_depends_on_no_other_row_and_no_other_trial(arm):
+    table = rows(["full", arm], "0.7", D, SOURCES, seed=1, trials=TRIALS)
+    (alone,) = rows([arm], "0.7", D, {"pgd@0.1": SOURCES["pgd@0.1"][2:]}, seed=1, trials=TRIALS[2:])
+    assert torch.equal(dense(table[3][2]), dense(alone[0]))
+
+
+def test_arms_without_a_source_need_no_covariance():
+    table = rows(["identity", "none"], "0.7", D, {}, seed=1, trials=TRIALS)
+    assert [[found.trace for found in row] for row in table] == [
+        [pytest.approx(TAU * D)] * 3,
+        [0] * 3,
+    ]
+
+
+def test_covariances_of_another_number_of_trials_are_an_error():
+    with pytest.raises(ValueError, match="zip"):
+        rows(["full"], "0.7", D, SOURCES, seed=1, trials=TRIALS[:2])

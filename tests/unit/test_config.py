@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from noisetransfer.config import Study, load, trials_of
+from noisetransfer import curves
+from noisetransfer.config import CURVES, HEATMAP, Grid, Study, load
 from noisetransfer.errors import StudyError
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [ROOT / "config.yaml", *sorted((ROOT / "studies").glob("*.yaml"))]
+TESTED = sorted((ROOT / "tests/workflow").glob("*.yaml"))
 GONE = object()
 
 
@@ -45,15 +47,23 @@ def fashion(**splits: int) -> dict:
     }
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_shipped_study_loads(path):
+def transfer(edits: dict) -> Grid:
+    """Return the one grid of the default study's experiment, once the study is edited."""
+    (grid,) = load(edited({"checks": {}, **edits})).experiments["transfer"]
+    return grid
+
+
+@pytest.mark.parametrize("path", [*SHIPPED, *TESTED], ids=lambda path: path.name)
+def test_shipped_study_loads_and_its_published_tables_are_there(path):
     study = load(yaml.safe_load(path.read_text()), path.name)
-    assert study.study
-    assert all(study.suites[suite] for e in study.experiments.values() for suite in e.suites)
+    found = [
+        c for checks in study.checks.values() for c in (checks.published, checks.published_cells)
+    ]
+    assert all((ROOT / check.table).is_file() for check in found if check)
 
 
 def test_shipped_studies_have_names_of_their_own():
-    names = [yaml.safe_load(path.read_text())["study"] for path in SHIPPED]
+    names = [yaml.safe_load(path.read_text())["study"] for path in (*SHIPPED, *TESTED)]
     assert sorted(set(names)) == sorted(names)
 
 
@@ -65,9 +75,8 @@ KEYS = {
     "noise": "arms, rank, ridge",
     "noise.ridge": "absolute, relative",
     "evaluation": "passes",
-    "attacks.pgd": "step_size, steps",
-    "experiments.transfer": "network, site, sources, suites, tau",
-    "checks.transfer": "clean_accuracy, own_gain, published",
+    "experiments.transfer": "network, regime, site, sources, targets, tau",
+    "checks.transfer": "clean_accuracy, own_gain, published, published_cells",
 }
 
 
@@ -82,55 +91,117 @@ def test_unknown_key_at_the_top_is_named_with_those_allowed():
     )
 
 
-def test_unknown_key_of_a_check_against_a_published_heatmap():
-    message = fault({"checks.transfer.published": {"tabel": "x.csv"}})
-    assert "checks.transfer.published.tabel: unknown key; allowed: arm, " in message
+def test_unknown_key_of_a_grid_in_a_list_is_named_with_its_position():
+    grid = edited({})["experiments"]["transfer"]
+    message = fault({EXPERIMENT: [grid, grid | {"bogus": 1}]})
+    allowed = KEYS[EXPERIMENT]
+    assert f"{EXPERIMENT}.1.bogus: unknown key; allowed: {allowed}" in message
+
+
+@pytest.mark.parametrize(
+    ("check", "allowed"),
+    [
+        (
+            "published",
+            "arm, diagonal_mean, largest_difference, mean_absolute_difference, off_diagonal_mean, "
+            "own_best, required, spearman, table",
+        ),
+        ("published_cells", "agreeing, required, table, tolerance"),
+    ],
+)
+def test_unknown_key_of_a_check_against_published_values(check, allowed):
+    message = fault({f"checks.transfer.{check}": {"table": "x.csv", "tabel": "x.csv"}})
+    assert f"checks.transfer.{check}.tabel: unknown key; allowed: {allowed}" in message
+
+
+def test_unknown_key_of_a_published_mean():
+    mean = {"value": 0.5, "within": 0.1, "about": 1}
+    message = fault({"checks.transfer.published": {"table": "x.csv", "diagonal_mean": mean}})
+    place = "checks.transfer.published.diagonal_mean.about"
+    assert f"{place}: unknown key; allowed: value, within" in message
 
 
 def test_unknown_key_under_an_id_that_is_itself_the_name_of_a_key():
     experiment = edited({})["experiments"]["transfer"] | {"bogus": 1}
     message = fault({"experiments.site": experiment})
-    assert "experiments.site.bogus: unknown key; allowed: network, site, " in message
+    assert "experiments.site.bogus: unknown key; allowed: network, regime, site, " in message
 
 
 SPLITS = "datasets.mnist_5k.splits"
 EXPERIMENT = "experiments.transfer"
-SOURCES = f"{EXPERIMENT}.sources"
+SOURCES, TARGETS, TAU = (f"{EXPERIMENT}.{key}" for key in ("sources", "targets", "tau"))
+NETWORK = f"{EXPERIMENT}.network"
+SUITES = "all, noise_and_weather, others"
+NO_TAU = r"no trace scale; write a number above 0, or unscaled"
 VALUES = [
     # what nothing is registered under
-    ("networks.v2.dataset", "mnist", "'mnist'; allowed: mnist_5k$"),
-    ("networks.v2.training", "fast", "'fast'; allowed: standard$"),
-    ("networks.v2.architecture", "v9", "'v9'; allowed: v1, v2, v3 "),
-    ("networks.v2.activation", "gelu", "'gelu'; allowed: tanh, relu "),
+    ("networks.v2.dataset", "mnist", "unknown 'mnist'; allowed: mnist_5k$"),
+    ("networks.v2.training", "fast", "unknown 'fast'; allowed: standard$"),
+    ("networks.v2.architecture", "v9", "unknown architecture 'v9'; allowed: v1, v2, v3 "),
+    ("networks.v2.activation", "gelu", "unknown activation 'gelu'; allowed: tanh, relu "),
     ("noise.arms", ["none", "fall"], r"\.1: .*'fall'; allowed: none, identity, diagonal, full"),
-    (f"{EXPERIMENT}.network", "v7", "'v7'; allowed: v2$"),
-    (f"{EXPERIMENT}.site", "L6", "'L6'; allowed: L1, L2, L3, L4, L5$"),
-    (f"{EXPERIMENT}.suites", ["al"], "'al'; allowed: all$"),
+    (NETWORK, "v7", "unknown 'v7'; allowed: v2$"),
+    (NETWORK, ["v2", "v7+input_noise@0.1"], "unknown 'v7'; allowed: v2$"),
+    (f"{EXPERIMENT}.site", "L6", "unknown 'L6'; allowed: L1, L2, L3, L4, L5$"),
+    (f"{EXPERIMENT}.site", ["L1", "L6"], "unknown 'L6'; allowed: L1, L2, L3, L4, L5$"),
+    (f"{EXPERIMENT}.regime", "retain", r"'retrain' or 'inference' \(found 'retain'\)"),
+    (SOURCES, ["al"], f"unknown suite 'al'; allowed: {SUITES}, or a modification as name@strength"),
+    (TARGETS, ["al"], f"unknown suite 'al'; allowed: {SUITES}, or a modification as name@strength"),
+    (TARGETS, ["all+al"], f"unknown suite 'al'; allowed: {SUITES}, or a modification"),
+    (TARGETS, ["fog@5+"], f"unknown suite ''; allowed: {SUITES}, or a modification"),
+    (TARGETS, ["pdg@own"], "unknown modification in 'pdg@own'"),
+    ("figures", {"transfer": "heat"}, f"transfer: unknown figure 'heat'; allowed: {HEATMAP}, "),
+    ("figures", {"transfer": ["strength", "x"]}, r"transfer\.1: unknown figure 'x'; allowed: "),
     # modifications
     ("suites.all", ["snwo@5"], r"\.0: 'snwo@5'.*'snwo'; known are gaussian_noise, .*, rotate, "),
     ("suites.all", ["snow"], r"\.0: 'snow' has no '@': write name@strength"),
     ("suites.all", ["snow@6"], r"\.0: 'snow@6'.*a severity of 1, 2, 3, 4 or 5"),
     ("suites.all", ["rotate@3.0"], r"\.0: 'rotate@3\.0'.*a scale from 0\.2 to 2\.0"),
     ("suites.all", ["pgd@1.5"], r"\.0: 'pgd@1\.5'.*an epsilon above 0, up to 1"),
+    (SOURCES, ["others", "snow@6"], r"\.1: 'snow@6'.*a severity of 1, 2, 3, 4 or 5"),
+    (TARGETS, ["all", "snow@6"], r"\.1: 'snow@6'.*a severity of 1, 2, 3, 4 or 5"),
+    (TARGETS, ["own+snow@6"], r"\.0: 'snow@6'.*a severity of 1, 2, 3, 4 or 5"),
     (SOURCES, ["clean@0"], "clean images cannot be a source"),
+    # networks trained on other images
+    (NETWORK, "v2+pgd@0.1", "'pgd@0.1' is no change of a network; allowed: input_noise@σ "),
+    (NETWORK, ["v2", "v2+fog@5x0.5"], r"\.1: .*'fog@5x0\.5' is no change of a network; allowed: "),
+    (NETWORK, "v2+input_noise@0", "'input_noise@0' is no change of a network; allowed: "),
     # numbers
-    (f"{EXPERIMENT}.tau", 0, r"greater than 0 \(found 0\)"),
-    (f"{EXPERIMENT}.tau", -0.5, r"greater than 0 \(found -0\.5\)"),
-    (f"{EXPERIMENT}.tau", float("inf"), r"finite number \(found inf\)"),
-    (f"{EXPERIMENT}.tau", "half", r"valid number.* \(found 'half'\)"),
     ("trainings.standard.learning_rate", 0, r"greater than 0 \(found 0\)"),
     ("trainings.standard.epochs", 0, r"greater than or equal to 1 \(found 0\)"),
     ("noise.rank", 0, r"greater than or equal to 1 \(found 0\)"),
+    ("noise.rank", "all", r"should be 'full' \(found 'all'\)"),
+    ("noise.rank", 2.5, r"valid integer.* \(found 2\.5\)"),
+    ("noise.rank", None, r"should be 'full' \(found None\)"),
     ("evaluation.passes", 0, r"greater than or equal to 1 \(found 0\)"),
     ("checks.transfer.clean_accuracy", 90, r"less than or equal to 1 \(found 90\)"),
+    # trace scales
+    (TAU, 0, rf"0 is {NO_TAU} \(found 0\)"),
+    (TAU, -0.5, rf"-0\.5 is {NO_TAU} "),
+    (TAU, float("inf"), rf"inf is {NO_TAU} "),
+    (TAU, "half", rf"'half' is {NO_TAU} "),
+    (TAU, True, rf"True is {NO_TAU} "),
+    (TAU, [0.5, 0], rf"\.1: 0 is {NO_TAU} "),
+    (TAU, {"others": 0, "noise_and_weather": 1}, rf"\.others: 0 is {NO_TAU} "),
+    (TAU, {"others": [1, 0], "noise_and_weather": 1}, rf"\.others\.1: 0 is {NO_TAU} "),
+    (TAU, [2, 2.0], r"listed twice: 2\.0 "),
+    (TAU, GONE, "noise_and_weather has none; write a number above 0"),
+    (TAU, [], "others has none; write a number above 0"),
+    (TAU, {"others": 0.5}, "noise_and_weather has none; write a number above 0"),
+    (TAU, {"snow@5": 0.5}, "'snow@5' is not among its sources: noise_and_weather, others"),
     # splits
     (f"{SPLITS}.test", 0, r"greater than or equal to 1 \(found 0\)"),
     (SPLITS, {"train": 4500, "test": 501}, r"train \+ validation \+ test = 5001.* has 5000"),
     # lists
     (SOURCES, ["snow@5", "snow@5"], "listed twice: snow@5 "),
     (SOURCES, ["rotate@2", "rotate@2.0"], r"listed twice: rotate@2\.0 "),
+    (TARGETS, ["all", "all"], "listed twice: all "),
+    ("suites.all", ["fog@1", "fog@1.0"], "listed twice: fog@1 "),
     ("noise.arms", ["full", "none", "full"], "listed twice: full "),
-    (SOURCES, [], "at least 1 item"),
+    ("noise.arms", [], "at least 1 item"),
+    (TARGETS, [], "at least 1 item"),
+    (NETWORK, [], "at least 1 item"),
+    (EXPERIMENT, [], "at least 1 item"),
     ("suites.all", [], "at least 1 item"),
     # trials
     ("trials", ["0-2", "2-4"], "blocks 0-2, 2-4 overlap"),
@@ -142,11 +213,16 @@ VALUES = [
     ("noise.ridge", {"absolute": 1e-4, "relative": 1e-3}, r"either absolute or relative.*0\.0001"),
     ("noise.ridge", {}, r"either absolute or relative \(found {}\)"),
     # shape of the file
-    (f"{EXPERIMENT}.tau", GONE, "Field required"),
+    (f"{EXPERIMENT}.site", GONE, "Field required"),
     ("noise", GONE, "Field required"),
     ("networks", "v2", r"valid dictionary \(found 'v2'\)"),
-    (f"{EXPERIMENT}.suites", "all", r"valid list \(found 'all'\)"),
+    (TARGETS, "all", r"valid list \(found 'all'\)"),
+    (NETWORK, {"v2": 1}, r"valid string \(found {'v2': 1}\)"),
+    (EXPERIMENT, None, "valid dictionary"),
+    ("attacks.pgd", None, r"valid dictionary \(found None\)"),
+    ("attacks.pgd", {"step": 5}, "not permitted.*keys of pgd: step_size, steps"),
     ("study", "my/study", r"\(found 'my/study'\)"),
+    ("experiments.a b", {}, r"match pattern .* \(found 'a b'\)"),
 ]
 
 
@@ -157,6 +233,31 @@ def test_bad_value_is_named_with_its_key_and_what_is_allowed(key, value, text):
     assert [line for line in lines if re.match(rf"  {re.escape(key)}.*{text}", line)]
 
 
+def grids(*changes: dict) -> list[dict]:
+    """Return grids of the default study's experiment, each with changes."""
+    return [edited({})["experiments"]["transfer"] | change for change in changes]
+
+
+@pytest.mark.parametrize(
+    ("edits", "place"),
+    [
+        ({TAU: 0}, TAU),
+        ({TAU: [1, 0]}, f"{TAU}.1"),
+        ({NETWORK: "v2+"}, NETWORK),
+        ({NETWORK: ["v2+"]}, f"{NETWORK}.0"),
+        ({EXPERIMENT: grids({"tau": 0})}, f"{EXPERIMENT}.0.tau"),
+        ({EXPERIMENT: [{"network": "v2", "targets": ["all"]}]}, f"{EXPERIMENT}.0.site"),
+        ({"noise.rank": 0}, "noise.rank"),
+        ({"figures": {"transfer": "heat"}}, "figures.transfer"),
+        ({"noise.ridge": {}}, "noise.ridge"),
+    ],
+)
+def test_place_of_a_fault_is_as_the_file_writes_it(edits, place):
+    _, *lines = fault(edits).splitlines()
+    assert {line.strip().partition(":")[0] for line in lines} == {place}
+
+
+ALONE = {"checks": {}, SOURCES: ["snow@5"], TARGETS: ["own"]}
 FAULTS = {
     "dataset that is not in the registry": (
         {"datasets.cifar": {"splits": {"train": 2, "test": 1}}},
@@ -171,25 +272,95 @@ FAULTS = {
         fashion(train=2, test=10001),
         "datasets.fashion_mnist.splits: test = 10001 images, but fashion_mnist has 10000 for them",
     ),
+    "suite with the name of the own source": (
+        {"suites.own": ["fog@5"]},
+        "suites.own: 'own' has a meaning of its own, choose another name",
+    ),
+    "suite with the name of the arms without a source": (
+        {"suites.any": ["fog@5"]},
+        "suites.any: 'any' has a meaning of its own, choose another name",
+    ),
     "budget of an unknown attack": (
         {"attacks.pdg": {"steps": 5, "step_size": 0.1}},
-        "attacks: unknown 'pdg'; allowed: pgd",
+        "attacks: unknown 'pdg'; allowed: auto_pgd, fgm, pgd, square",
     ),
-    "target of an attack without budget": (
-        {"attacks": {}, SOURCES: ["snow@5"]},
-        "suites.all: pgd needs its budget under attacks",
+    "number in a budget that its attack refuses": (
+        {"attacks.pgd.steps": 0},
+        "attacks.pgd.steps: Input should be greater than or equal to 1 "
+        "(keys of pgd: step_size, steps)",
     ),
-    "source of an attack without budget": (
-        {"attacks": {}, "suites.all": ["clean@0", "snow@5"]},
-        f"{SOURCES}: pgd needs its budget under attacks",
+    "key in a budget of another attack": (
+        {"attacks.pgd.restarts": 5},
+        "attacks.pgd.restarts: Extra inputs are not permitted (keys of pgd: step_size, steps)",
+    ),
+    "budget of an attack that has none": (
+        {"attacks.fgm": {"steps": 5}},
+        "attacks.fgm.steps: Extra inputs are not permitted (keys of fgm: (none))",
+    ),
+    "clean images in a suite of sources": (
+        {SOURCES: ["all"]},
+        f"{SOURCES}: clean images cannot be a source, their difference is 0",
+    ),
+    "source in two suites": (
+        {
+            "checks": {},
+            "suites.more": ["fog@5", "snow@5"],
+            SOURCES: ["noise_and_weather", "more"],
+            TARGETS: ["clean@0"],
+        },
+        f"{SOURCES}: snow@5 is in noise_and_weather and more; once is enough",
+        f"{TARGETS}: clean@0 is listed twice for snow@5",
+    ),
+    "source in a suite of another experiment": (
+        {
+            **ALONE,
+            "experiments.other": grids(
+                {"sources": ["noise_and_weather"], "targets": ["own"], "tau": [0.5, 2.0]}
+            ),
+            "figures": {"other": "strength"},
+        },
+        "experiments.other.sources: snow@5 is in snow@5 and noise_and_weather; once is enough",
     ),
     "target in two suites": (
-        {"suites.more": ["fog@5", "snow@5"], f"{EXPERIMENT}.suites": ["all", "more"]},
-        f"{EXPERIMENT}.suites: in two suites: snow@5",
+        {**ALONE, "suites.more": ["fog@5", "clean@0"], TARGETS: ["all", "more"]},
+        f"{TARGETS}: clean@0 is listed twice for any",
+        f"{TARGETS}: clean@0 is listed twice for snow@5",
+    ),
+    "target in two grids": (
+        {
+            "checks": {},
+            EXPERIMENT: grids(
+                *[{"sources": ["fog@5"], "targets": t} for t in (["snow@5"], ["snow@5+clean@0"])]
+            ),
+        },
+        f"{TARGETS}: snow@5 is listed twice for fog@5",
+    ),
+    "source that is a target beside itself": (
+        {**ALONE, TARGETS: ["own", "snow@5"]},
+        f"{TARGETS}: snow@5 is listed twice for snow@5",
+    ),
+    "attack at a strength that is none of it": (
+        {**ALONE, TARGETS: ["pgd@own"]},
+        f"{TARGETS}: pgd@own of snow@5: "
+        "'pgd@5.0': 5.0 is not allowed; pgd takes an epsilon above 0, up to 1",
+    ),
+    "figure of no experiment": (
+        {"figures": {"transfre": "strength"}},
+        "figures: unknown experiment 'transfre'; allowed: transfer",
+    ),
+    "heatmap of several trace scales": (
+        {TAU: [2, 0.5]},
+        f"figures.transfer: {HEATMAP} shows one tau of a source, but transfer has 0.5, 2.0; "
+        "split the experiment or choose another figure",
+    ),
+    "curves of several sites": (
+        {f"{EXPERIMENT}.site": ["L1", "L2"], "figures": {"transfer": "strength"}},
+        "figures.transfer: strength shows one site of a source, but transfer has L1, L2; "
+        "split the experiment or choose another figure",
     ),
     "check of clean accuracy without clean targets": (
         {"suites.all": ["snow@5"]},
-        "checks.transfer.clean_accuracy: needs clean@0 in a suite of transfer",
+        "checks.transfer.clean_accuracy: needs clean@0 among the targets of transfer",
     ),
     "check of clean accuracy without arm none": (
         {"noise.arms": ["identity", "full"]},
@@ -204,18 +375,12 @@ FAULTS = {
         "checks.transfer.own_gain: no source of transfer is among its targets",
     ),
     "check against a published heatmap of an arm without sources": (
-        {
-            "checks.transfer": {
-                "published": {
-                    "table": "x.csv",
-                    "arm": "identity",
-                    "spearman": 0.9,
-                    "mean_absolute_difference": 0.1,
-                    "own_best": 1,
-                }
-            }
-        },
+        {"checks.transfer": {"published": {"table": "x.csv", "arm": "identity", "spearman": 0.9}}},
         "checks.transfer.published.arm: identity belongs to no source",
+    ),
+    "check against a published heatmap of an arm that is not run": (
+        {"checks.transfer": {"published": {"table": "x.csv", "arm": "permuted"}}},
+        "checks.transfer.published: needs permuted among noise.arms",
     ),
     "check of no experiment": (
         {"checks.transfre": {}},
@@ -224,16 +389,18 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("edits", "line"), FAULTS.values(), ids=FAULTS)
-def test_sections_that_do_not_fit_each_other_are_named(edits, line):
-    assert fault(edits).splitlines()[1:] == [f"  {line}"]
+@pytest.mark.parametrize(
+    ("edits", "lines"), [(edits, lines) for edits, *lines in FAULTS.values()], ids=FAULTS
+)
+def test_sections_that_do_not_fit_each_other_are_named(edits, lines):
+    assert fault(edits).splitlines()[1:] == [f"  {line}" for line in lines]
 
 
 @pytest.mark.parametrize(
     "edits",
     [
-        {"noise.rank": 0, f"{EXPERIMENT}.tau": 0, "trials": ["a"], "suites.all": ["snow@6"]},
-        {"networks.v2.dataset": "mnist", f"{EXPERIMENT}.site": "L6", "trials": [0, 0]},
+        {"evaluation.passes": 0, TAU: 0, "trials": ["a"], "suites.all": ["snow@6"]},
+        {"networks.v2.dataset": "mnist", f"{EXPERIMENT}.site": "L6", "attacks.pgd.steps": 0},
     ],
     ids=["values", "references"],
 )
@@ -246,12 +413,20 @@ def test_several_faults_are_all_listed_a_line_each(edits):
 @pytest.mark.parametrize(
     "edits",
     [
-        {"noise.rank": None},
+        {"noise.rank": GONE},
+        {"noise.rank": 1},
+        {"noise.rank": "full"},
         {"noise.ridge": GONE},
         {"noise.ridge": {"absolute": 0}},
         {"trials": [3, "5-6", "0-2"]},
         {SPLITS: {"train": 4999, "test": 1}},
+        {"attacks": GONE},
         {"checks": GONE, "evaluation": GONE, "seed": GONE},
+        {"checks": GONE, SOURCES: GONE, TAU: GONE},
+        {f"{EXPERIMENT}.regime": "inference"},
+        {NETWORK: ["v2", "v2+input_noise@1+pgd@1x1"], "figures": {"transfer": "input_noise"}},
+        {"figures": {"transfer": [*CURVES]}},
+        {"figures": {"transfer": []}},
         fashion(train=60000, test=10000),
     ],
     ids=lambda edits: " ".join(edits),
@@ -265,16 +440,107 @@ def test_study_at_the_bounds_is_accepted(edits):
     [("rotate@2", "rotate@2.0"), ("snow@5.0", "snow@5"), ("pgd@1e-1", "pgd@0.1")],
 )
 def test_modification_is_read_in_its_one_spelling(written, read):
-    edits = {"suites.all": [written], f"{EXPERIMENT}.sources": [written], "checks": {}}
-    study = load(edited(edits))
-    assert study.suites["all"] == study.experiments["transfer"].sources == [read]
+    edits = {"suites.one": [written], SOURCES: [written], TARGETS: [written], TAU: {written: 1}}
+    study = load(edited({**edits, "checks": {}}))
+    (grid,) = study.experiments["transfer"]
+    assert study.suites["one"] == grid.sources == grid.targets == [read]
+    assert grid.tau == {read: ["1.0"]}
+
+
+def test_parts_of_a_target_are_read_in_their_one_spelling():
+    written = ["own+clean@0.0+rotate@2", "fgm@own", "noise_and_weather"]
+    assert transfer({SOURCES: ["pgd@.2"], TARGETS: written}).targets == [
+        "own+clean@0+rotate@2.0",
+        "fgm@own",
+        "noise_and_weather",
+    ]
+
+
+def test_network_is_read_in_its_one_spelling():
+    assert transfer({NETWORK: "v2+pgd@1e-1x1+input_noise@.20"}).network == [
+        "v2+input_noise@0.2+pgd@0.1x1.0"
+    ]
+
+
+@pytest.mark.parametrize("key", ["network", "site"])
+def test_one_may_be_written_without_a_list(key):
+    value = edited({})["experiments"]["transfer"][key]
+    one, several = (transfer({f"{EXPERIMENT}.{key}": v}) for v in (value, [value]))
+    assert one == several
+    assert getattr(one, key) == [value]
+
+
+def test_an_experiment_is_one_grid_or_a_list_of_them():
+    (grid,) = grids({})
+    one, several = (load(edited({EXPERIMENT: v})) for v in (grid, [grid]))
+    assert one == several
+    two = load(edited({EXPERIMENT: grids({}, {"targets": ["fog@5"]})}))
+    assert [grid.targets for grid in two.experiments["transfer"]] == [["all"], ["fog@5"]]
 
 
 @pytest.mark.parametrize(
-    ("block", "trials"), [("0-2", [0, 1, 2]), ("3", [3]), ("7-7", [7]), ("9-11", [9, 10, 11])]
+    ("written", "read"),
+    [
+        (2, ["2.0"]),
+        (0.5, ["0.5"]),
+        ("unscaled", ["unscaled"]),
+        ([0.25, 1, "unscaled"], ["0.25", "1.0", "unscaled"]),
+        ({"others": 2, "noise_and_weather": 2}, ["2.0"]),
+    ],
 )
-def test_trials_of_a_block(block, trials):
-    assert trials_of(block) == trials
+def test_trace_scales_are_read_in_their_one_spelling(written, read):
+    grid = transfer({TAU: written, "figures": {"transfer": "strength"}})
+    assert [grid.taus_of(unit) for unit in grid.sources] == [read, read]
+    assert grid.taus == read
+
+
+def test_trace_scales_may_differ_by_source():
+    written = {"others": [2, "unscaled"], "noise_and_weather": 0.5}
+    grid = transfer({TAU: written, "figures": {"transfer": "strength"}})
+    assert grid.taus_of("others") == ["2.0", "unscaled"]
+    assert grid.taus_of("noise_and_weather") == ["0.5"]
+    assert sorted(grid.taus) == ["0.5", "2.0", "unscaled"]
+
+
+ART = {
+    "fgm": {},
+    "pgd": {"steps": 100, "step_size": 0.1},
+    "auto_pgd": {"steps": 100, "step_size": 0.1, "restarts": 5},
+    "square": {"steps": 100, "share": 0.8},
+}
+
+
+@pytest.mark.parametrize(("attack", "budget"), ART.items())
+def test_attack_that_is_not_listed_has_its_usual_budget(attack, budget):
+    assert load(edited({"attacks": GONE})).budget(attack) == budget
+
+
+def test_budget_that_is_listed_in_part_is_completed():
+    budget = load(edited({"attacks.auto_pgd": {"restarts": 1}})).budget("auto_pgd")
+    assert budget == ART["auto_pgd"] | {"restarts": 1}
+
+
+def test_a_variant_of_a_network_has_the_section_of_its_base():
+    study = load(edited({}))
+    assert study.network("v2+input_noise@0.1") == study.network("v2") == study.networks["v2"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({}, [HEATMAP]),
+        ({"transfer": "strength"}, ["strength"]),
+        ({"transfer": ["strength", HEATMAP]}, ["strength", HEATMAP]),
+    ],
+)
+def test_figures_of_an_experiment(written, read):
+    assert load(edited({"figures": written})).figures_of("transfer") == read
+
+
+def test_every_figure_of_curves_that_a_study_may_name_can_be_drawn():
+    assert list(CURVES) == list(curves.CURVES)[: len(CURVES)]
+    others = set(curves.CURVES) - set(CURVES)
+    assert others == {"published_cells", "published_heatmap"}
 
 
 def test_schema_imports_nothing_heavy():

@@ -2,150 +2,228 @@ import numpy as np
 import pytest
 import torch
 
-from noisetransfer.covariance import fit, from_tensors, to_tensors, total_variance
+from noisetransfer.covariance import from_tensors, to_tensors, total_variance
 from noisetransfer.errors import StudyError
+from structures import correlated, dense, fitted
 
-NONE = {"absolute": 0.0}
-
-
-def sample(n, d, seed=0):
-    """Correlated rows whose spectrum falls off and whose mean is not 0."""
-    draws = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(d, d, generator=draws) * torch.logspace(0, -2, d)
-    return torch.randn(n, d, generator=draws) @ mixing.mT + 0.5
+ROUTES = pytest.mark.parametrize(
+    "shape", [(200, 30), (31, 30), (30, 30), (20, 60)], ids=["n≫d", "n=d+1", "n=d", "n<d"]
+)
+TWO_ROUTES = pytest.mark.parametrize("shape", [(200, 30), (20, 60)], ids=["moments", "gram"])
 
 
-def fitted(rows, rank=None, ridge=NONE, chunk=17, signal_trace=1.0):
-    n, d = rows.shape
-    chunks = rows.split(chunk)
-    return fit(chunks, n=n, d=d, rank=rank, ridge=ridge, signal_trace=signal_trace, name="snow@5")
+def numpys(rows):
+    return np.cov(rows.double().numpy(), rowvar=False)
 
 
-def dense(c):
-    """Σ as a matrix, from its parts."""
-    excess = torch.diag(c.eigenvalues - c.remainder)
-    return c.eigenvectors @ excess @ c.eigenvectors.mT + c.remainder * torch.eye(len(c.diagonal))
+def numpys_pairs(rows):
+    """Eigenvalues, descending, and eigenvectors as columns."""
+    values, vectors = np.linalg.eigh(numpys(rows))
+    return values[::-1], vectors[:, ::-1]
 
 
-ROUTES = pytest.mark.parametrize("shape", [(200, 30), (20, 60)], ids=["moments", "gram"])
-
-
-@ROUTES
-def test_all_pairs_give_numpys_covariance(shape):
-    rows = sample(*shape)
-    expected = np.cov(rows.double().numpy(), rowvar=False)
-    scale = np.trace(expected)
-    assert np.abs(dense(fitted(rows)[0]).numpy() - expected).max() < 1e-6 * scale
+def crosses(variances, d=None):
+    """Rows ±s on each axis: mean 0, covariance diag(variances), the other axes 0."""
+    n = 2 * len(variances)
+    halves = torch.diag((torch.tensor(variances) * (n - 1) / 2).sqrt())
+    rows = torch.zeros(n, d or len(variances))
+    rows[:, : len(variances)] = torch.cat([halves, -halves])
+    return rows
 
 
 @ROUTES
-def test_mean_diagonal_and_trace_are_exact_at_any_rank(shape):
-    rows = sample(*shape)
-    covariance, diagnostics = fitted(rows, rank=5)
-    variance = rows.double().var(0)
-    torch.testing.assert_close(
-        covariance.mean.double(), rows.double().mean(0), rtol=1e-5, atol=1e-6
-    )
-    torch.testing.assert_close(covariance.diagonal.double(), variance, rtol=1e-4, atol=1e-6)
-    assert covariance.trace == pytest.approx(float(variance.sum()), rel=1e-5)
-    assert float(dense(covariance).trace()) == pytest.approx(covariance.trace, rel=1e-5)
-    assert diagnostics.trace == pytest.approx(covariance.trace, rel=1e-5)
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_full_rank_gives_numpys_covariance_plus_ridge(shape, ridge):
+    rows = correlated(*shape)
+    expected = numpys(rows) + ridge * np.eye(shape[1])
+    covariance, diagnostics = fitted(rows, ridge={"absolute": ridge})
+    assert np.abs(dense(covariance).numpy() - expected).max() < 2e-6 * np.trace(expected)
+    assert diagnostics.explained == pytest.approx(1)
+    assert diagnostics.rank == covariance.factor.shape[1] == min(shape[1], shape[0] - 1)
 
 
-@ROUTES
-def test_a_low_rank_keeps_the_leading_eigenpairs(shape):
-    rows = sample(*shape)
-    values, vectors = np.linalg.eigh(np.cov(rows.double().numpy(), rowvar=False))
-    covariance, diagnostics = fitted(rows, rank=4)
-    np.testing.assert_allclose(covariance.eigenvalues, values[::-1][:4], rtol=1e-4)
-    overlap = np.abs(np.sum(vectors[:, ::-1][:, :4] * covariance.eigenvectors.numpy(), axis=0))
+@TWO_ROUTES
+def test_a_rank_beyond_what_there_is_keeps_everything(shape):
+    rows = correlated(*shape)
+    covariance, _ = fitted(rows, rank=1000)
+    assert np.abs(dense(covariance).numpy() - numpys(rows)).max() < 2e-6 * np.trace(numpys(rows))
+
+
+@TWO_ROUTES
+@pytest.mark.parametrize("rank", [1, 5, 18, "full"])
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_mean_diagonal_and_trace_are_exact_at_any_rank(shape, rank, ridge):
+    rows = correlated(*shape)
+    covariance, diagnostics = fitted(rows, rank, {"absolute": ridge})
+    mean, variance = rows.double().mean(0), rows.double().var(0)
+    torch.testing.assert_close(covariance.mean.double(), mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(covariance.diagonal.double(), variance + ridge, rtol=1e-5, atol=1e-6)
+    whole = float(variance.sum())
+    assert covariance.trace == pytest.approx(whole + ridge * shape[1], rel=1e-6)
+    assert float(dense(covariance).trace()) == pytest.approx(covariance.trace, rel=1e-6)
+    assert diagnostics.trace == pytest.approx(whole, rel=1e-6)
+
+
+@TWO_ROUTES
+@pytest.mark.parametrize("rank", [1, 4, 18])
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_a_low_rank_keeps_the_leading_eigenpairs_and_spreads_the_rest(shape, rank, ridge):
+    rows = correlated(*shape)
+    values, vectors = numpys_pairs(rows)
+    covariance, diagnostics = fitted(rows, rank, {"absolute": ridge})
+    found, directions = (part.flip(-1).numpy() for part in torch.linalg.eigh(dense(covariance)))
+    np.testing.assert_allclose(found[:rank], values[:rank] + ridge, rtol=1e-4)
+    np.testing.assert_allclose(found[rank:], covariance.remainder, rtol=1e-3)
+    overlap = np.abs(np.sum(vectors[:, :rank] * directions[:, :rank], axis=0))
     np.testing.assert_allclose(overlap, 1, atol=1e-4)
-    assert diagnostics.explained == pytest.approx(values[::-1][:4].sum() / values.sum(), rel=1e-4)
-    effective_rank = values.sum() ** 2 / (values**2).sum()
-    assert diagnostics.effective_rank == pytest.approx(effective_rank, rel=1e-4)
+    lengths = covariance.factor.norm(dim=0)
+    assert torch.equal(lengths, lengths.sort(descending=True).values)
+    assert diagnostics.explained == pytest.approx(values[:rank].sum() / values.sum(), rel=1e-4)
 
 
-def test_both_routes_agree():
-    rows = sample(61, 60)
-    moments, gram = fitted(rows)[0], fitted(rows[:, :], rank=60)[0]
-    torch.testing.assert_close(dense(moments), dense(gram), atol=1e-4, rtol=1e-4)
-    fewer, _ = fitted(sample(60, 60))
-    expected = np.cov(sample(60, 60).double().numpy(), rowvar=False)
-    assert np.abs(dense(fewer).numpy() - expected).max() < 1e-6 * np.trace(expected)
+def test_of_few_directions_no_more_are_kept():
+    """20 rows in a plane of 3 directions: the other eigenvectors of the Gram matrix are rounding."""
+    mixing = torch.randn(3, 60, generator=torch.Generator().manual_seed(0))
+    rows = correlated(20, 3) @ mixing
+    for rank in (10, "full"):
+        covariance, diagnostics = fitted(rows, rank)
+        assert diagnostics.rank <= 10
+        assert torch.isfinite(covariance.factor).all()
+        error = np.abs(dense(covariance).numpy() - numpys(rows)).max()
+        assert error < 2e-6 * np.trace(numpys(rows))
 
 
-@ROUTES
-def test_chunks_do_not_matter(shape):
-    rows = sample(*shape)
-    first, second = fitted(rows, chunk=3)[0], fitted(rows, chunk=1000)[0]
-    torch.testing.assert_close(dense(first), dense(second), atol=1e-5, rtol=1e-5)
+@TWO_ROUTES
+@pytest.mark.parametrize("rank", [5, "full"])
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+def test_chunks_do_not_matter(shape, rank, chunk):
+    rows = correlated(*shape)
+    first, second = (dense(fitted(rows, rank, chunk=c)[0]) for c in (chunk, 17))
+    torch.testing.assert_close(first, second, atol=1e-6 * float(first.trace()), rtol=0)
 
 
-@ROUTES
-def test_an_absolute_ridge_adds_to_the_diagonal(shape):
-    rows = sample(*shape)
-    plain, ridged = dense(fitted(rows)[0]), dense(fitted(rows, ridge={"absolute": 0.3})[0])
-    torch.testing.assert_close(ridged - plain, 0.3 * torch.eye(shape[1]), atol=1e-4, rtol=1e-4)
+def test_differences_are_paired_with_nothing_but_their_mean_removed():
+    """A shift of all rows moves the mean and leaves Σ."""
+    rows = correlated(200, 30)
+    near, far = fitted(rows)[0], fitted(rows + 2)[0]
+    torch.testing.assert_close(dense(far), dense(near), atol=1e-4, rtol=0)
+    torch.testing.assert_close(far.mean, near.mean + 2, atol=1e-5, rtol=0)
 
 
-def test_a_relative_ridge_is_a_share_of_the_mean_variance():
-    rows = sample(200, 30)
+@TWO_ROUTES
+def test_a_relative_ridge_is_a_share_of_the_mean_variance(shape):
+    rows = correlated(*shape)
     covariance, diagnostics = fitted(rows, ridge={"relative": 0.5})
-    assert covariance.trace == pytest.approx(1.5 * float(rows.double().var(0).sum()), rel=1e-5)
+    mean_variance = np.trace(numpys(rows)) / shape[1]
+    assert diagnostics.ridge == pytest.approx(0.5 * mean_variance, rel=1e-5)
     assert diagnostics.ridge_share == pytest.approx(1 / 3)
+    expected = numpys(rows) + 0.5 * mean_variance * np.eye(shape[1])
+    assert np.abs(dense(covariance).numpy() - expected).max() < 2e-6 * np.trace(expected)
+
+
+@pytest.mark.parametrize("d", [4, 10], ids=["moments", "gram"])
+@pytest.mark.parametrize(("rank", "explained"), [(1, 0.5), (2, 0.75), (3, 0.875), ("full", 1.0)])
+def test_diagnostics_of_a_known_spectrum(d, rank, explained):
+    """Eigenvalues 4, 2, 1, 1: trace 8, (Σλ)² / Σλ² = 64 / 22."""
+    found = fitted(crosses([4.0, 2.0, 1.0, 1.0], d), rank, {"absolute": 0.5}, signal_trace=7.0)[1]
+    assert (found.n, found.d, found.ridge, found.signal_trace) == (8, d, 0.5, 7.0)
+    assert found.trace == pytest.approx(8, rel=1e-6)
+    assert found.explained == pytest.approx(explained, rel=1e-6)
+    assert found.effective_rank == pytest.approx(64 / 22, rel=1e-6)
+    assert found.ridge_share == pytest.approx(0.5 * d / (8 + 0.5 * d), rel=1e-6)
+
+
+@pytest.mark.parametrize("rank", [4, "full"])
+def test_a_flat_spectrum_has_its_length_as_effective_rank(rank):
+    found = fitted(crosses([3.0] * 6), rank)[1]
+    assert found.effective_rank == pytest.approx(6)
+    assert found.ridge_share == 0
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@ROUTES
+@TWO_ROUTES
 def test_nan_in_activations_names_the_source(shape, bad):
-    rows = sample(*shape)
-    rows[7, 3] = bad
+    rows = correlated(*shape)
+    rows[-1, 3] = bad
     with pytest.raises(StudyError, match=r"snow@5: NaN or infinity.*learning rate"):
         fitted(rows)
 
 
-@ROUTES
-def test_a_source_without_difference_is_an_error_under_a_relative_ridge(shape):
+@TWO_ROUTES
+@pytest.mark.parametrize("ridge", [{"relative": 1e-3}, {"relative": 0.0}, {"absolute": 0.0}])
+@pytest.mark.parametrize("rank", [5, "full"])
+def test_a_source_without_difference_is_an_error_without_an_absolute_ridge(shape, ridge, rank):
     with pytest.raises(StudyError, match=r"snow@5: .*equal.*greater strength or an absolute ridge"):
-        fitted(torch.zeros(shape), ridge={"relative": 1e-3})
+        fitted(torch.zeros(shape), rank, ridge)
 
 
-@ROUTES
-def test_an_absolute_ridge_of_0_is_none(shape):
-    with pytest.raises(StudyError, match="equal"):
-        fitted(torch.zeros(shape), ridge={"absolute": 0.0})
+@TWO_ROUTES
+@pytest.mark.parametrize("rank", [5, "full"])
+def test_a_source_without_difference_is_the_absolute_ridge_and_degenerate(shape, rank):
+    covariance, found = fitted(torch.zeros(shape), rank, {"absolute": 1e-4})
+    expected = 1e-4 * torch.eye(shape[1], dtype=torch.float64)
+    torch.testing.assert_close(dense(covariance), expected, rtol=1e-6, atol=1e-12)
+    assert (found.trace, found.explained, found.effective_rank) == (0, 0, 0)
+    assert found.ridge_share == pytest.approx(1)
+    assert found.degenerate is True
 
 
-@ROUTES
-def test_a_source_without_difference_is_degenerate_under_an_absolute_ridge(shape):
-    covariance, diagnostics = fitted(torch.zeros(shape), ridge={"absolute": 1e-4})
-    torch.testing.assert_close(dense(covariance), 1e-4 * torch.eye(shape[1]))
-    assert diagnostics.degenerate
+def test_a_singular_covariance_has_no_exact_factor_without_a_ridge():
+    rows = correlated(200, 10)
+    rows[:, 3] = 0
+    with pytest.raises(StudyError, match=r"snow@5: .*singular.*noise\.ridge.*noise\.rank"):
+        fitted(rows)
+    assert fitted(rows, ridge={"relative": 1e-3})[1].rank == 10
+    error = np.abs(dense(fitted(rows, rank=9)[0]).numpy() - numpys(rows)).max()
+    assert error < 2e-6 * np.trace(numpys(rows))
 
 
-@pytest.mark.parametrize(("ridge", "degenerate"), [(0.05, False), (0.2, True)])
-def test_degenerate_is_where_the_absolute_ridge_exceeds_a_tenth(ridge, degenerate):
-    rows = sample(500, 10) / float(sample(500, 10).var(0).sum().sqrt()) * 10**0.5  # mean variance 1
-    assert fitted(rows, ridge={"absolute": ridge})[1].degenerate is degenerate
+@pytest.mark.parametrize("seed", range(5))
+def test_a_covariance_singular_but_for_rounding_is_refused_or_right(seed):
+    rows = correlated(200, 10, seed)
+    rows[:, 3] = rows[:, 5]
+    try:
+        covariance = dense(fitted(rows)[0]).numpy()
+    except StudyError:
+        return
+    assert np.abs(covariance - numpys(rows)).max() < 2e-6 * np.trace(numpys(rows))
 
 
-@pytest.mark.parametrize(("signal", "degenerate"), [(0.9e4, False), (1.1e4, True)])
-def test_degenerate_is_where_the_signal_is_ten_thousand_times_the_source(signal, degenerate):
-    rows = sample(100, 10)
-    trace = float(rows.double().var(0).sum())
-    _, diagnostics = fitted(rows, ridge={"relative": 1e-3}, signal_trace=signal * trace)
-    assert diagnostics.degenerate is degenerate
+@pytest.mark.parametrize(("ridge", "degenerate"), [(0.11, False), (0.12, True)])
+@pytest.mark.parametrize("rank", [2, "full"])
+def test_degenerate_is_where_the_absolute_ridge_exceeds_a_tenth(ridge, degenerate, rank):
+    """Mean variance 1: the ridge supplies a / (1 + a) of the trace; 1/9 is the limit."""
+    found = fitted(crosses([2.0, 1.0, 0.5, 0.5]), rank, {"absolute": ridge}, signal_trace=1e9)[1]
+    assert found.degenerate is degenerate
 
 
-def test_total_variance_equals_numpys():
-    rows = sample(100, 10)
-    expected = np.trace(np.cov(rows.double().numpy(), rowvar=False))
-    assert total_variance(rows.split(9), 100) == pytest.approx(expected, rel=1e-9)
+@pytest.mark.parametrize(("signal", "degenerate"), [(3.9e4, False), (4.1e4, True)])
+@pytest.mark.parametrize("rank", [2, "full"])
+def test_degenerate_is_where_the_signal_is_ten_thousand_times_the_source(signal, degenerate, rank):
+    rows, ridge = crosses([2.0, 1.0, 0.5, 0.5]), {"relative": 0.9}
+    assert fitted(rows, rank, ridge, signal_trace=signal)[1].degenerate is degenerate
+
+
+@pytest.mark.parametrize("chunk", [1, 9, 100])
+def test_total_variance_equals_numpys(chunk):
+    rows = correlated(100, 10)
+    expected = np.trace(numpys(rows))
+    assert total_variance(rows.split(chunk), 100) == pytest.approx(expected, rel=1e-9)
 
 
 def test_trials_of_different_rank_survive_a_file():
-    covariances = [fitted(sample(200, 30, seed), rank)[0] for seed, rank in [(0, 3), (1, 6)]]
-    back = from_tensors(to_tensors(covariances))
-    for before, after in zip(covariances, back, strict=True):
-        torch.testing.assert_close(dense(after), dense(before))
-        assert after.trace == before.trace
+    covariances = [
+        fitted(correlated(20, 60, seed), rank)[0] for seed, rank in [(0, 3), (1, "full"), (2, 6)]
+    ]
+    tensors = to_tensors(covariances)
+    assert {name: tuple(values.shape) for name, values in tensors.items()} == {
+        "mean": (3, 60),
+        "factor": (3, 60, 19),
+        "remainder": (3,),
+        "diagonal": (3, 60),
+    }
+    for before, after in zip(covariances, from_tensors(tensors), strict=True):
+        assert torch.equal(dense(after), dense(before))
+        assert torch.equal(after.mean, before.mean)
+        assert torch.equal(after.diagonal, before.diagonal)
+        assert (after.trace, after.remainder) == (before.trace, before.remainder)

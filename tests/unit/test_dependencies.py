@@ -48,22 +48,32 @@ def test_stage_depends_on_python_code_alone_and_on_no_other_stage(stage):
 
 
 USES = {
-    "evaluate": "evaluation attacks noise networks architectures arms covariance randomness errors",
-    "retrain_suffix": "training noise arms covariance networks randomness artifacts",
+    "train_network": "base training attacks noise networks architectures randomness datasets",
+    "fit_covariance": "covariance networks devices artifacts",
+    "evaluate": "evaluation stages attacks noise networks arms covariance randomness errors",
+    "retrain_suffix": "retraining training stages noise arms covariance networks randomness",
     "modify_images": "modifications corruptions randomness",
-    "attack_images": "attacks networks",
+    "attack_images": "attacks networks randomness",
     "prepare_dataset": "datasets downloads artifacts",
     "tabulate_results": "statistics",
-    "check_results": "checks statistics",
+    "tabulate_losses": "losses",
+    "plot_experiment": "curves figures intervals statistics variants modifications",
+    "check_results": "checks statistics intervals modifications",
 }
+STUDY = "config consistency plan variants dependencies"
 LEAVES = {
-    "evaluate": "figures config training datasets modifications statistics dependencies",
-    "retrain_suffix": "attacks figures evaluation statistics modifications config datasets",
-    "modify_images": "networks attacks figures config datasets",
-    "attack_images": "noise figures modifications config",
-    "prepare_dataset": "modifications networks config",
-    "tabulate_results": "figures checks evaluation config",
-    "check_results": "figures evaluation config",
+    "train_network": f"evaluation covariance arms figures modifications {STUDY}",
+    "fit_covariance": f"attacks arms noise training evaluation figures modifications {STUDY}",
+    "evaluate": f"figures curves training retraining datasets modifications statistics {STUDY}",
+    "retrain_suffix": f"attacks base evaluation statistics modifications datasets {STUDY}",
+    "modify_images": f"networks attacks figures datasets {STUDY}",
+    "attack_images": f"noise training figures modifications {STUDY}",
+    "prepare_dataset": f"modifications networks {STUDY}",
+    "tabulate_results": f"figures checks evaluation {STUDY}",
+    "tabulate_losses": f"retraining training statistics figures {STUDY}",
+    "plot_transfer": f"curves evaluation networks {STUDY}",
+    "plot_experiment": "evaluation networks checks config plan dependencies",
+    "check_results": "figures curves evaluation networks config",
 }
 
 
@@ -82,8 +92,9 @@ def test_figures_concern_the_stages_that_plot_and_no_other():
     assert concerned == {stage for stage in STAGES if stage.startswith("plot_")}
 
 
-def test_schema_of_the_study_file_concerns_no_stage():
-    assert not [stage for stage in STAGES if "config.py" in modules(stage)]
+@pytest.mark.parametrize("name", ["config", "consistency", "dependencies"])
+def test_schema_of_the_study_file_concerns_no_stage(name):
+    assert not [stage for stage in STAGES if f"{name}.py" in modules(stage)]
 
 
 def test_errors_concern_every_stage():

@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from noisetransfer.attacks import ATTACKS
 from noisetransfer.corruptions import corrupt
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import MODIFICATIONS, canonical, modify, parse
@@ -94,7 +95,7 @@ def test_importing_the_registry_imports_nothing_heavy():
 def test_registry_holds_every_kind():
     kinds = [entry.kind for entry in MODIFICATIONS.values()]
     counts = {kind: kinds.count(kind) for kind in kinds}
-    assert counts == {"corruption": 19, "transform": 4, "attack": 1, "clean": 1}
+    assert counts == {"corruption": 19, "transform": 4, "attack": 4, "clean": 1}
     assert all(name == entry.name for name, entry in MODIFICATIONS.items())
     assert all((entry.kind == "transform") == bool(entry.build) for entry in MODIFICATIONS.values())
 
@@ -111,12 +112,20 @@ def test_registry_holds_every_kind():
         ("rotate@0.20", "rotate@0.2"),
         ("pgd@0.1", "pgd@0.1"),
         ("pgd@1", "pgd@1.0"),
+        ("auto_pgd@.20", "auto_pgd@0.2"),
+        ("square@1e-3", "square@0.001"),
         ("clean@0", "clean@0"),
     ],
 )
 def test_canonical(id, expected):
     assert canonical(id) == expected
     assert canonical(expected) == expected
+
+
+def test_every_attack_of_the_registry_can_be_run():
+    assert [name for name, entry in MODIFICATIONS.items() if entry.kind == "attack"] == list(
+        ATTACKS
+    )
 
 
 def test_parse():

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from noisetransfer.artifacts import read_published
+from noisetransfer.artifacts import read_published, read_published_cells
 from noisetransfer.errors import StudyError
-from noisetransfer.modifications import MODIFICATIONS
+from noisetransfer.modifications import MODIFICATIONS, canonical
 from noisetransfer.statistics import (
     CELL,
     accuracies,
@@ -17,8 +17,8 @@ from noisetransfer.statistics import (
     transfer_table,
 )
 
-PUBLISHED = Path(__file__).parents[2] / "studies" / "reference" / "transfer_heatmap.csv"
-KEYS = {"study": "s", "network": "v2", "site": "L2", "tau": 0.5, "regime": "retrain"}
+REFERENCE = Path(__file__).parents[2] / "studies" / "reference"
+KEYS = {"study": "s", "network": "v2", "site": "L2", "tau": "0.5", "regime": "retrain"}
 
 
 def records(arm: str, source: str, target: str, right: str, trial: int = 0) -> pd.DataFrame:
@@ -102,14 +102,51 @@ def test_gains_are_differences_within_target_and_trial():
     }
 
 
-@pytest.mark.parametrize("key", ["study", "network", "site", "tau", "regime"])
+@pytest.mark.parametrize("key", ["study", "network", "site", "regime"])
 def test_gains_compare_nothing_that_differs_in_another_key(key):
-    other = {"tau": 2.0}.get(key, "other")
-    here = cells(("none", "any", "snow@5", 0, 0.5), ("full", "fog@5", "snow@5", 0, 0.7))
-    there = cells(("none", "any", "snow@5", 0, 0.1), ("full", "fog@5", "snow@5", 0, 0.2))
-    table = transfer_table([here, there.assign(**{key: other})])
-    found = table[table["arm"] == "full"].set_index(key)["gain_over_none"].round(12)
-    assert found.to_dict() == {KEYS[key]: 0.2, other: 0.1}
+    def rows(none: float, identity: float, full: float) -> pd.DataFrame:
+        return cells(
+            ("none", "any", "snow@5", 0, none),
+            ("identity", "any", "snow@5", 0, identity),
+            ("full", "fog@5", "snow@5", 0, full),
+        )
+
+    table = transfer_table([rows(0.5, 0.6, 0.7), rows(0.1, 0.4, 0.2).assign(**{key: "other"})])
+    assert gains(table, "arm", key) == {
+        ("none", KEYS[key]): (0, -0.1),
+        ("identity", KEYS[key]): (0.1, 0),
+        ("full", KEYS[key]): (0.2, 0.1),
+        ("none", "other"): (0, -0.3),
+        ("identity", "other"): (0.3, 0),
+        ("full", "other"): (0.1, -0.2),
+    }
+
+
+TAUS = [
+    cells(("none", "any", "snow@5", 0, 0.5)).assign(tau="0"),
+    cells(("identity", "any", "snow@5", 0, 0.6), ("full", "fog@5", "snow@5", 0, 0.7)),
+    cells(("full", "fog@5", "snow@5", 0, 0.9)).assign(tau="unscaled"),
+]
+
+
+def test_gain_over_none_ignores_tau_and_gain_over_identity_is_at_the_same_tau():
+    found = gains(transfer_table(TAUS), "arm", "tau")
+    assert found[("full", "0.5")] == (0.2, 0.1)
+    assert found[("identity", "0.5")] == (0.1, 0)
+    assert found[("full", "unscaled")] == (0.4, pytest.approx(np.nan, nan_ok=True))
+
+
+def test_gain_of_none_over_identity_is_known_if_identity_has_one_tau():
+    other = cells(("identity", "any", "snow@5", 0, 0.8)).assign(tau="2.0")
+    elsewhere = other.assign(target="fog@5")
+    for parts in (TAUS, [*TAUS, elsewhere]):
+        assert gains(transfer_table(parts), "arm", "tau", "target")["none", "0", "snow@5"] == (
+            0,
+            -0.1,
+        )
+    table = transfer_table([*TAUS, other])
+    assert table.loc[table["arm"] == "none", "gain_over_identity"].isna().all()
+    assert gains(table, "arm", "tau")[("identity", "2.0")] == (0.3, 0)
 
 
 @pytest.mark.parametrize(("kept", "lost"), [("none", "identity"), ("identity", "none")])
@@ -140,6 +177,13 @@ def test_table_does_not_depend_on_the_order_of_its_parts():
         cells(("full", "fog@5", "snow@5", 0, 0.6)),
     ]
     pd.testing.assert_frame_equal(transfer_table(parts), transfer_table(reversed(parts)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_table_does_not_depend_on_the_order_of_the_rows(seed):
+    table = pd.concat(TAUS, ignore_index=True)
+    shuffled = transfer_table([table.sample(frac=1, random_state=seed)])
+    pd.testing.assert_frame_equal(shuffled, transfer_table(TAUS), check_exact=True)
 
 
 # heatmaps
@@ -180,7 +224,21 @@ def test_agreement_of_equal_heatmaps_is_perfect():
     found = agreement(HEATMAP, HEATMAP)
     assert found.spearman == pytest.approx(1)
     assert found.mean_absolute_difference == 0
+    assert found.largest_difference == 0
     assert found.own_best == 3
+
+
+def test_means_of_the_measured_heatmap_on_and_off_its_diagonal():
+    found = agreement(HEATMAP, HEATMAP - 0.1)
+    assert found.diagonal_mean == pytest.approx((0.9 + 0.8 + 0.7) / 3)
+    assert found.off_diagonal_mean == pytest.approx((0.2 + 0.3 + 0.4 + 0.6 + 0.5 + 0.1) / 6)
+
+
+@pytest.mark.parametrize("change", [0.3, -0.3])
+def test_one_cell_that_is_far_off_is_the_largest_difference(change):
+    measured = HEATMAP - 0.01
+    measured.loc["snow", "fog"] += change
+    assert agreement(measured, HEATMAP).largest_difference == pytest.approx(abs(change - 0.01))
 
 
 def test_shifted_heatmap_keeps_its_ranks():
@@ -271,9 +329,67 @@ def test_table_that_cannot_be_read_is_named(tmp_path, text):
 
 
 def test_shipped_heatmap_is_a_square_of_accuracies_of_known_modifications():
-    found = read_published(PUBLISHED)
+    found = read_published(REFERENCE / "transfer_heatmap.csv")
     assert found.index.tolist() == found.columns.tolist()
     assert set(found.index) <= set(MODIFICATIONS)
     assert found.shape == (10, 10)
     assert found.min(axis=None) > 0
     assert found.max(axis=None) < 1
+
+
+CELLS = """# from a table
+modification,strength,tau,arm,accuracy,ci_low,ci_high
+snow,5,2,full,0.5,0.4,0.6
+pgd,0.1,2.0,none,0.0,0.0,0.0
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "cells.csv"
+    path.write_text(text)
+    return path
+
+
+def test_published_cells_are_read_past_their_comments_tau_as_text(tmp_path):
+    found = read_published_cells(written(tmp_path, CELLS))
+    assert found.to_numpy().tolist() == [
+        ["snow", 5.0, "2.0", "full", 0.5, 0.4, 0.6],
+        ["pgd", 0.1, "2.0", "none", 0.0, 0.0, 0.0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("ci_low", "low", "not a table of published cells.*ci_low"),
+        ("0.5,", "high,", "not a table of published cells.*high"),
+        ("0.6", "1.1", "not 0 ≤ ci_low ≤ accuracy ≤ ci_high ≤ 1.*snow"),
+        ("0.4", "-0.1", "not 0 ≤ ci_low ≤ accuracy ≤ ci_high ≤ 1.*snow"),
+        ("0.4", "0.55", "not 0 ≤ ci_low ≤ accuracy ≤ ci_high ≤ 1.*snow"),
+        ("0.6", "0.45", "not 0 ≤ ci_low ≤ accuracy ≤ ci_high ≤ 1.*snow"),
+        ("0.6", "", "not 0 ≤ ci_low ≤ accuracy ≤ ci_high ≤ 1.*snow"),
+        ("snow", "", "a cell has no name"),
+        ("2,full", ",full", "a cell has no name.*snow"),
+        (
+            "pgd,0.1,2.0,none,0.0,0.0,0.0",
+            "snow,5.0,2.0,full,0.5,0.5,0.5",
+            "the same cell twice.*snow.*snow",
+        ),
+    ],
+)
+def test_fault_of_a_table_of_published_cells_is_named_with_the_file(tmp_path, old, new, fault):
+    with pytest.raises(StudyError, match=rf"(?s)cells\.csv: {fault}"):
+        read_published_cells(written(tmp_path, CELLS.replace(old, new)))
+
+
+def test_missing_table_of_published_cells_is_named(tmp_path):
+    with pytest.raises(StudyError, match=r"absent\.csv: not a table of published cells"):
+        read_published_cells(tmp_path / "absent.csv")
+
+
+def test_shipped_cells_are_four_arms_of_known_modifications():
+    found = read_published_cells(REFERENCE / "matched_table.csv")
+    ids = (found["modification"] + "@" + found["strength"].astype(str)).map(canonical)
+    assert ids.nunique() * 4 == len(found) == 192
+    assert set(found["arm"]) == {"none", "identity", "diagonal", "full"}
+    assert set(found["tau"]) == {"2.0"}

@@ -1,149 +1,170 @@
+from itertools import chain
+
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
-from noisetransfer.arms import Factors
 from noisetransfer.errors import StudyError
-from noisetransfer.networks import build, split, stack
-from noisetransfer.noise import NoiseSampler, normals
-from noisetransfer.retraining import train_suffixes
-from noisetransfer.training import Schedule, train, train_networks
+from noisetransfer.networks import build, stack
+from noisetransfer.randomness import key
+from noisetransfer.training import Schedule, to, train
+from structures import CPU, adam, assert_is, tiny
 
-CPU = torch.device("cpu")
-SHAPE = (1, 28, 28)
-N, SITE = 70, "L3"  # d = 400
+N, RATE = 20, 1e-2
 
 
 def schedule(trials=(0,), **changes):
-    values = {"learning_rate": 1e-3, "batch_size": 32, "epochs": 2, "seed": 1}
+    values = {"learning_rate": RATE, "batch_size": 8, "epochs": 2, "seed": 1}
     return Schedule(**{**values, **changes}, trials=trials)
 
 
 @pytest.fixture(scope="module")
 def data():
+    """Images (N, 12) and labels, other ones for each of three networks."""
     draws = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (N, *SHAPE), generator=draws, dtype=torch.uint8)
-    return images, torch.randint(0, 10, (N,), generator=draws)
+    return torch.rand(3, N, 12, generator=draws), torch.randint(0, 3, (3, N), generator=draws)
 
 
-def fresh(trials):
-    return [build("v2", "tanh", SHAPE, 10, seed=t) for t in trials]
-
-
-def activations(images, trials):
-    with torch.no_grad():
-        return [split(n, SITE)[0](images.float() / 255) for n in fresh(trials)]
-
-
-def suffixes(data, trials, arms, **changes):
-    images, labels = data
-    sampler = NoiseSampler.of([[arm] * len(trials) for arm in arms], CPU)
-    hidden = activations(images, trials)
-    new = [split(n, SITE)[1] for n in fresh(trials)]
-    indices = torch.arange(N) + 100
-    return train_suffixes(new, hidden, labels, indices, sampler, schedule(trials, **changes))
-
-
-NONE = Factors(None, torch.zeros(400))
-IDENTITY = Factors(None, torch.full((400,), 0.5))
-FULL = Factors(
-    torch.randn(400, 6, generator=torch.Generator().manual_seed(1)) / 9, torch.full((400,), 0.1)
-)
-
-
-def test_training_equals_pytorchs_own_loop(data):
-    """The reference: a plain loop over one network with Adam and mean cross-entropy."""
-    images, labels = data
-    stacked, losses = train_networks(fresh([3]), images, labels, schedule((3,)), CPU)
-    network = fresh([3])[0]
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    expected = []
-    for _, positions in schedule((3,)).steps(N, "shuffle for base"):
-        loss = cross_entropy(network(images[positions[0]].float() / 255), labels[positions[0]])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        expected.append(loss.item())
-    assert losses[:, 0].tolist() == pytest.approx(expected, rel=1e-4)
-    for name, values in network.state_dict().items():
-        torch.testing.assert_close(stacked[name][0], values, atol=2e-5, rtol=1e-4)
-
-
-def test_a_stack_of_networks_equals_them_one_by_one(data):
-    together, _ = train_networks(fresh([0, 1]), *data, schedule((0, 1)), CPU)
-    for i in (0, 1):
-        alone, _ = train_networks(fresh([i]), *data, schedule((i,)), CPU)
-        for name in alone:
-            torch.testing.assert_close(together[name][i], alone[name][0], atol=2e-5, rtol=1e-4)
-
-
-def test_a_stack_of_suffixes_equals_them_one_by_one(data):
-    arms = [NONE, IDENTITY, FULL]
-    together, losses = suffixes(data, (0, 1), arms)
-    assert losses.shape == (6, 3, 2)  # 2 epochs of 3 batches
-    for a, arm in enumerate(arms):
-        for t in (0, 1):
-            alone, own_losses = suffixes(data, (t,), [arm])
-            torch.testing.assert_close(losses[:, a, t], own_losses[:, 0, 0], atol=1e-4, rtol=1e-4)
-            for name in alone:
-                torch.testing.assert_close(
-                    together[name][a, t], alone[name][0, 0], atol=2e-5, rtol=1e-4
-                )
-
-
-def test_suffixes_see_clean_activations_plus_their_own_draws(data):
-    """The first loss, computed by hand from the keys."""
-    images, labels = data
-    _, losses = suffixes(data, (4,), [FULL], epochs=1)
-    positions = schedule((4,)).steps(N, "shuffle for suffix")[0][1][0]
-    z = normals(6, 400, 1, "training noise", 4, 0, images=(positions + 100).tolist())
-    noise = z.factor @ FULL.factor.mT + z.unit * FULL.variance.sqrt()
-    suffix = split(fresh([4])[0], SITE)[1]
-    hidden = activations(images, [4])[0][positions]
-    expected = cross_entropy(
-        suffix(hidden + noise.unflatten(1, hidden.shape[1:])), labels[positions]
+def taken(data, positions):
+    """Batch (S, B, …) of three networks at positions (S, B)."""
+    return tuple(
+        torch.stack([own[row] for own, row in zip(part, positions, strict=True)]) for part in data
     )
-    assert float(losses[0, 0, 0]) == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_noise_differs_between_epochs(data):
-    """One batch an epoch, learning rate ~ 0: losses differ by the draws (and rounding) alone."""
-    still = {"learning_rate": 1e-12, "batch_size": N}
-    _, quiet = suffixes(data, (0,), [NONE], **still)
-    _, noisy = suffixes(data, (0,), [IDENTITY], **still)
-    assert float((quiet[0] - quiet[1]).abs()) < 1e-5
-    assert float((noisy[0] - noisy[1]).abs()) > 1e-4
+def run(data, networks, steps, seen=None, learning_rate=RATE):
+    def batch(current, epoch, positions):
+        if seen is not None:
+            seen.append(({n: p.detach().clone() for n, p in current.items()}, epoch, positions))
+        return taken(data, positions)
+
+    return train(networks[0], stack(networks), steps, batch, learning_rate=learning_rate)
 
 
-def test_every_image_comes_once_an_epoch_in_an_order_of_its_trial():
-    steps = schedule((0, 1)).steps(N, "shuffle")
-    assert [epoch for epoch, _ in steps] == [0] * 3 + [1] * 3
-    assert [p.shape for _, p in steps[:3]] == [(2, 32), (2, 32), (2, 6)]
-    epochs = [torch.cat([p for e, p in steps if e == epoch], 1) for epoch in (0, 1)]
-    for order in (*epochs[0], *epochs[1]):
-        assert sorted(order.tolist()) == list(range(N))
-    assert not torch.equal(epochs[0][0], epochs[0][1])
-    assert not torch.equal(epochs[0][0], epochs[1][0])
+def test_a_stack_trains_as_if_each_network_were_alone(data):
+    """The reference: PyTorch's own loop over one network, the last batch of an epoch smaller."""
+    steps = schedule((0, 1, 2)).steps(N, "shuffle", CPU)
+    trained, losses = run(data, [tiny(s) for s in range(3)], steps)
+    assert losses.shape == (6, 3)
+    for s in range(3):
+        network = tiny(s)
+        batches = [(data[0][s][order[s]], data[1][s][order[s]]) for _, order in steps]
+        assert adam(network, batches, RATE) == pytest.approx(losses[:, s].tolist(), rel=1e-5)
+        assert_is({name: p[s] for name, p in trained.items()}, network)
+
+
+@pytest.mark.parametrize("architecture", ["v1", "v2", "v3"])
+def test_a_stack_of_a_studys_networks_trains_as_if_each_were_alone(architecture):
+    draws = torch.Generator().manual_seed(0)
+    images = torch.rand(2, N, 1, 16, 16, generator=draws)
+    labels = torch.randint(0, 10, (2, N), generator=draws)
+    networks = [build(architecture, "tanh", (1, 16, 16), 10, seed=s) for s in (1, 2)]
+    steps = schedule((0, 1)).steps(N, "shuffle", CPU)
+    trained, losses = run((images, labels), networks, steps, learning_rate=1e-3)
+    for s, network in enumerate(networks):
+        batches = [(images[s][order[s]], labels[s][order[s]]) for _, order in steps]
+        assert adam(network, batches, 1e-3) == pytest.approx(losses[:, s].tolist(), rel=1e-5)
+        # where a gradient is next to 0, Adam turns its rounding into a part of a step of 1e-3
+        assert_is({name: p[s] for name, p in trained.items()}, network, atol=1e-4)
+
+
+def test_a_batch_is_made_for_the_networks_as_they_are(data):
+    """Of each step it gets epoch, positions, and the parameters that the steps before have made."""
+    steps, seen = schedule((0, 1, 2)).steps(N, "shuffle", CPU), []
+    run(data, [tiny(s) for s in range(3)], steps, seen)
+    assert len(seen) == len(steps)
+    for i, ((current, epoch, positions), given) in enumerate(zip(seen, steps, strict=True)):
+        assert (epoch, positions) == given
+        until, _ = run(data, [tiny(s) for s in range(3)], steps[:i]) if i else (None, None)
+        for name, values in (until or stack([tiny(s) for s in range(3)])).items():
+            torch.testing.assert_close(current[name], values)
+
+
+def test_the_result_is_detached_and_the_initial_parameters_stay(data):
+    initial = stack([tiny(0)])
+    before = {name: values.clone() for name, values in initial.items()}
+    steps = schedule().steps(N, "shuffle", CPU)
+    own = data[0][:1], data[1][:1]
+    trained, losses = train(
+        tiny(0), initial, steps, lambda *given: taken(own, given[2]), learning_rate=RATE
+    )
+    assert not losses.requires_grad
+    for name, values in trained.items():
+        assert not values.requires_grad
+        assert torch.equal(initial[name], before[name])
+        assert not torch.equal(values, before[name])
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+@pytest.mark.parametrize("sick", [0, 1, 2])
+def test_one_diverging_network_is_an_error(data, bad, sick):
+    images = data[0].clone()
+    images[sick] = bad
+    steps = schedule((0, 1, 2)).steps(N, "shuffle", CPU)
+    with pytest.raises(StudyError, match=r"diverged.*learning_rate"):
+        run((images, data[1]), [tiny(s) for s in range(3)], steps)
+
+
+def test_a_learning_rate_that_blows_up_is_an_error(data):
+    line = nn.Linear(12, 3)
+    steps = schedule((0,), epochs=20).steps(N, "shuffle", CPU)
+    own = data[0][:1], data[1][:1]
+    with pytest.raises(StudyError, match="diverged"):
+        train(line, stack([line]), steps, lambda *given: taken(own, given[2]), learning_rate=1e37)
+
+
+def orders(trials, **changes):
+    """Positions of each step, by (epoch, trial)."""
+    found = {}
+    for epoch, positions in schedule(trials, **changes).steps(N, "shuffle", CPU):
+        for trial, row in zip(trials, positions, strict=True):
+            found.setdefault((int(epoch), trial), []).append(row.tolist())
+    return found
+
+
+def test_every_image_comes_once_an_epoch_the_last_batch_is_smaller():
+    for batches in orders((4, 7)).values():
+        assert [len(batch) for batch in batches] == [8, 8, 4]
+        assert sorted(chain(*batches)) == list(range(N))
+
+
+def test_a_batch_that_divides_the_images_leaves_none_over():
+    for batches in orders((4,), batch_size=10).values():
+        assert [len(batch) for batch in batches] == [10, 10]
+
+
+def test_epoch_and_positions_are_tensors():
+    steps = schedule((4, 7), epochs=3).steps(N, "shuffle", CPU)
+    assert [int(epoch) for epoch, _ in steps] == [0] * 3 + [1] * 3 + [2] * 3
+    assert steps[0][0].shape == ()
+    assert steps[0][1].shape == (2, 8)
+
+
+def test_the_order_is_keyed_by_seed_purpose_trial_and_epoch():
+    every = orders((4, 7), seed=1) | {
+        (*ids, "other"): order for ids, order in orders((4, 7), seed=2).items()
+    }
+    assert len({str(order) for order in every.values()}) == 8
+    other = schedule((4,)).steps(N, "other", CPU)[0][1][0].tolist()
+    assert other != every[0, 4][0]
 
 
 def test_the_order_of_a_trial_does_not_depend_on_the_others():
-    alone, together = (schedule(t).steps(N, "shuffle")[0][1] for t in ((1,), (0, 1)))
-    assert torch.equal(alone[0], together[1])
+    together, alone = orders((4, 7)), orders((7,))
+    assert alone[0, 7] == together[0, 7]
+    assert alone[1, 7] == together[1, 7]
 
 
-def test_a_diverging_training_is_an_error():
-    network = nn.Sequential(nn.Linear(2, 2))
-    batch = (torch.full((1, 3, 2), float("inf")), torch.zeros(1, 3, dtype=torch.int64))
-    with pytest.raises(StudyError, match=r"diverged.*learning_rate"):
-        train(network, stack([network]), [batch], learning_rate=1e-3)
+def test_the_order_does_not_depend_on_the_size_of_a_batch():
+    small, large = orders((4,)), orders((4,), batch_size=100)
+    assert list(chain(*small[1, 4])) == large[1, 4][0]
 
 
-def test_initial_parameters_are_not_changed():
-    network = nn.Sequential(nn.Linear(2, 2))
-    initial = stack([network])
-    before = {name: values.clone() for name, values in initial.items()}
-    batch = (torch.ones(1, 3, 2), torch.zeros(1, 3, dtype=torch.int64))
-    trained, _ = train(network, initial, [batch], learning_rate=0.1)
-    assert all(torch.equal(initial[name], before[name]) for name in initial)
-    assert not torch.equal(trained["0.weight"], before["0.weight"])
+def test_keys_are_those_of_seed_purpose_and_trial():
+    found = schedule((4, 7)).keys("noise", CPU).tolist()
+    assert found == [key(1, "noise", 4), key(1, "noise", 7)]
+
+
+def test_a_stack_can_be_moved():
+    moved = to(torch.device("meta"), stack([tiny(0)]))
+    assert {values.device.type for values in moved.values()} == {"meta"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from noisetransfer import config, curves
 from noisetransfer.dependencies import code
 from noisetransfer.provenance import PACKAGES
 
@@ -179,31 +180,56 @@ COMES_WITH = {
 }
 
 
+# a registry whose functions run only where another function does
+RUN_BY = {("modifications", "_ENTRIES"): ("modifications", "modify")}
+
+
 def third_party(stage: str) -> set[str]:
     """Return the packages that a stage imports.
 
-    An import inside a function of the library counts if the code of the stage names that function:
-    what writes no table needs no pandas.
+    An import inside a function of the library counts if the code of the stage names that function, itself
+    or by a registry that it names: what writes no table needs no pandas.
     """
-    run, waiting = [], []
-    for path in map(Path, code(Path(f"scripts/{stage}.py"))):
-        for node in ast.parse(path.read_text()).body:
-            lazy = isinstance(node, ast.FunctionDef | ast.ClassDef) and path.stem != stage
-            (waiting if lazy else run).append(node)
-    named = names(run)
-    while found := [node for node in waiting if node.name in named]:
-        waiting = [node for node in waiting if node not in found]
-        run += found
-        named |= names(found)
-    roots = {name.partition(".")[0] for node in run for name in imports(node)}
+    trees = {
+        Path(p).stem: ast.parse(Path(p).read_text()) for p in code(Path(f"scripts/{stage}.py"))
+    }
+    waiting = {
+        (module, name): node
+        for module, tree in trees.items()
+        for node in tree.body
+        for name in defined(node)
+        if module != stage
+    }
+    run = [
+        (m, node) for m, t in trees.items() for node in t.body if m == stage or not defined(node)
+    ]
+    named: set[tuple[str, str]] = set()
+    for module, node in run:  # which grows
+        named |= names(module, node, trees[module])
+        found = [one for one in waiting if one in named and RUN_BY.get(one, one) in named]
+        run += [(one[0], waiting.pop(one)) for one in found]
+    roots = {name.partition(".")[0] for _, node in run for name in imports(node)}
     return roots - sys.stdlib_module_names - {"noisetransfer"}
 
 
-def names(nodes: list[ast.stmt]) -> set[str]:
-    inside = [node for statement in nodes for node in ast.walk(statement)]
-    return {n.id for n in inside if isinstance(n, ast.Name)} | {
-        n.attr for n in inside if isinstance(n, ast.Attribute)
+def defined(statement: ast.stmt) -> list[str]:
+    """Return what a statement of a module defines: a function, a class, a registry."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return [statement.name]
+    targets = [getattr(statement, "target", None), *getattr(statement, "targets", [])]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def names(module: str, statement: ast.stmt, tree: ast.Module) -> set[tuple[str, str]]:
+    """Return the module and the name of all that a statement names."""
+    origins = {
+        alias.asname or alias.name: (node.module.partition(".")[2], alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("noisetransfer.")
+        for alias in node.names
     }
+    inside = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    return {origins.get(name, (module, name)) for name in inside}
 
 
 def imports(statement: ast.stmt) -> set[str]:
@@ -239,3 +265,15 @@ def test_profile_explains_every_key_above_it(path):
 
 def test_there_is_a_default_profile():
     assert ROOT / "profiles" / "default" / "config.yaml" in PROFILES
+
+
+# figures
+
+
+def test_every_kind_of_figure_of_the_rules_can_be_drawn():
+    common = (ROOT / "rules/common.smk").read_text()
+    (named,) = re.findall(r'kind="\|"\.join\(\s*\[\*CURVES, (.*?)\]', common, re.DOTALL)
+    (compared,) = re.findall(r"comparisons = ({.*?})", common, re.DOTALL)
+    kinds = ast.literal_eval(f"[{named}]")
+    assert [*config.CURVES, *sorted(kinds)] == list(curves.CURVES)
+    assert set(ast.literal_eval(compared).values()) == set(kinds)

@@ -28,10 +28,12 @@ class Project:
         return self.folder / STUDY
 
     def snakemake(
-        self, *arguments: str, configfile: str = STUDY
+        self, *arguments: str, configfile: str | None = STUDY
     ) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake on a study; None: on that which the arguments name."""
+        study = ["--configfile", configfile] if configfile else []
         return subprocess.run(
-            [*self.command, *arguments, "--configfile", configfile],
+            [*self.command, *arguments, *study],
             cwd=self.folder,
             env=clean_environment(),
             stdout=subprocess.PIPE,
@@ -45,9 +47,9 @@ class Project:
 
     def planned(self, *arguments: str, configfile: str = STUDY) -> dict[str, int]:
         """Number of jobs by rule that a run would do."""
-        done = self.snakemake("--dry-run", "--quiet", "rules", *arguments, configfile=configfile)
+        done = self.snakemake("--dry-run", *arguments, configfile=configfile)
         assert done.returncode == 0, done.stdout
-        return counts(self.snakemake("--dry-run", *arguments, configfile=configfile).stdout)
+        return counts(done.stdout)
 
     def edit(self, change) -> None:
         """Change the tiny study: `change` takes and alters its parsed content."""

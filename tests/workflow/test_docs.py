@@ -1,13 +1,15 @@
 """What the documents promise: links, commands, columns."""
 
 import re
+import shlex
 import shutil
 
 import pandas as pd
 import pytest
+import yaml
 
 from noisetransfer.arms import ARMS
-from project import ROOT
+from project import ROOT, counts
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text()
@@ -27,14 +29,43 @@ def test_make_targets_of_the_readme_exist():
     assert [name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)] == []
 
 
-def test_commands_of_the_readme_make_a_plan(fresh):
+def code(text):
+    """Return the code of a document: lines of its blocks, without comments, and what stands inline."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    inline = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    lines = [line.split(" # ")[0].strip() for block in blocks for line in block.splitlines()]
+    return [*lines, *(" ".join(words.split()) for words in inline)]
+
+
+COMMANDS = [shlex.split(line) for line in code(README) if line.startswith(".venv/bin/snakemake")]
+WHOLE = [command for command in COMMANDS if "…" not in command]  # else a pattern
+
+
+def test_the_readme_shows_how_to_run_a_study():
+    assert [".venv/bin/snakemake", "--configfile", "studies/mine.yaml"] in WHOLE
+    assert any(command[1] == "transfer" for command in WHOLE)
+
+
+@pytest.mark.parametrize("command", WHOLE, ids=" ".join)
+def test_commands_of_the_readme_make_a_plan(fresh, command):
     shutil.copy(ROOT / "config.yaml", fresh.folder / "studies/mine.yaml")
-    commands = re.findall(r"\.venv/bin/snakemake ([^`#\n]+)", README)
-    assert len(commands) >= 2
-    for command in commands:
-        *arguments, _, configfile = command.split()
-        run = fresh.snakemake("--dry-run", *arguments, configfile=configfile)
-        assert run.returncode == 0, run.stdout
+    run = fresh.snakemake("--dry-run", *command[1:], configfile=None)
+    assert run.returncode == 0, run.stdout
+    assert counts(run.stdout)
+
+
+def test_experiments_of_the_readme_are_those_of_the_paper():
+    paper = yaml.safe_load((ROOT / "studies/paper.yaml").read_text())["experiments"]
+    (pattern,) = (command for command in COMMANDS if "…" in command)
+    table = README.split(" ".join(pattern))[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == list(paper)
+
+
+def test_number_of_jobs_in_the_readme_is_that_of_the_paper(fresh):
+    told = re.findall(r"([\d,]+) jobs", README)
+    planned = fresh.planned(configfile="studies/paper.yaml")
+    planned.pop("retrieve_dataset")  # done with any earlier study
+    assert {int(number.replace(",", "")) for number in told} <= {sum(planned.values())}
 
 
 def documented(heading):
@@ -52,6 +83,6 @@ def test_every_arm_is_documented():
 
 
 def test_every_column_of_the_records_is_documented(finished):
-    path = finished[0].results / "evaluation/v2/L3/tau0.5/any/all/0-1.parquet"
+    path = finished[0].results / "evaluation/retrain/v2/L3/tau0.5/any/all/0-1.parquet"
     page = (ROOT / "docs/tables.md").read_text()
     assert [c for c in pd.read_parquet(path).columns if f"`{c}`" not in page] == []

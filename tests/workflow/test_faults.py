@@ -21,6 +21,8 @@ def run_and_fail(project, *arguments):
     [
         ("sead", 1, ["sead", "unknown key", "seed"]),
         ("trials", ["4-2"], ["trials", "4-2"]),
+        ("experiments", {"x": {"sites": "L3"}}, ["experiments.x.sites", "unknown key", "tau"]),
+        ("attacks", {"pgd": {"step": 1}}, ["attacks.pgd.step", "keys of pgd: step_size, steps"]),
     ],
 )
 def test_a_bad_study_stops_before_any_job(fresh, key, value, fragments):

@@ -19,7 +19,7 @@ def test_the_run_ends_with_the_paths_of_heatmaps_and_table(finished):
     project, printed = finished
     end = printed.split("Done. Heatmaps and tables:")[1]
     named = [line.strip() for line in end.splitlines() if line.strip().startswith("results/")]
-    assert len(named) == 4
+    assert len(named) == 5  # three heatmaps, the published one beside ours, the table
     assert all((project.folder / path).stat().st_size > 1000 for path in named)
 
 
@@ -28,9 +28,10 @@ def test_every_promised_output_is_there(finished):
     for value in ("accuracy", "gain_over_none", "gain_over_identity"):
         for suffix in ("pdf", "svg", "png"):
             assert (results / f"figures/transfer_{value}.{suffix}").is_file()
+            assert (results / f"figures/transfer_published_heatmap.{suffix}").is_file()
+            assert (results / f"figures/modifications/mnist_5k.{suffix}").is_file()
     for path in ("tables/transfer.parquet", "tables/transfer.csv", "checks/transfer.json"):
         assert (results / path).is_file()
-    assert (results / "figures/modifications/mnist_5k.png").is_file()
 
 
 def test_the_table_has_every_cell_once(finished):
@@ -39,8 +40,13 @@ def test_the_table_has_every_cell_once(finished):
     assert not table.duplicated(["source", "target", "arm", "trial"]).any()
     assert (table["n"] == 60).all()
     assert table["accuracy"].between(0, 1).all()
+    assert set(zip(table["arm"] == "none", table["tau"], strict=True)) == {
+        (True, "0"),
+        (False, "0.5"),
+    }
+    assert set(table["regime"]) == {"retrain"}
     assert table[["gain_over_none", "gain_over_identity"]].notna().all(axis=None)
-    csv = pd.read_csv(finished[0].results / "tables/transfer.csv")
+    csv = pd.read_csv(finished[0].results / "tables/transfer.csv", dtype={"tau": str})
     pd.testing.assert_frame_equal(csv, table, check_dtype=False)
 
 
@@ -50,7 +56,7 @@ def test_provenance_says_where_the_numbers_come_from(finished):
     assert provenance["study"]["study"] == "tiny"
     assert provenance["versions"]["torch"]
     assert provenance["hardware"]["cores"] == os.cpu_count()
-    assert provenance["rules"]["evaluate"]["jobs"] == 3
+    assert provenance["rules"]["evaluate"]["jobs"] == 4
     assert provenance["wall_seconds"] > 0
 
 
@@ -59,7 +65,7 @@ def test_a_second_run_does_nothing(finished):
 
 
 def test_one_core_and_another_order_give_the_same_bytes(finished, fresh):
-    late = "results/tiny/evaluation/v2/L3/tau0.5/pgd@0.1/all/0-1.parquet"
+    late = "results/tiny/evaluation/retrain/v2/L3/tau0.5/pgd@0.1/all/0-1.parquet"
     first = fresh.snakemake(late, "--cores", "1")
     assert first.returncode == 0, first.stdout
     rest = fresh.snakemake("--cores", "1")
@@ -106,15 +112,15 @@ def test_a_killed_run_resumes_to_the_same_tables(finished, fresh):
     assert fresh.tables() == finished[0].tables()
 
 
-def evaluate_by_hand(project, records, batch_size=250, arms="none identity", split="test"):
+def evaluate_by_hand(project, records, batch_size=250, tau="0.5", split="test"):
     results = project.results
     command = f"""
         scripts/evaluate.py --data {results}/data/mnist_5k/{split}.safetensors
         --network {results}/networks/v2/0-1.safetensors
         --noisy {results}/noisy/v2/L3/tau0.5/any/0-1.safetensors
-        --targets clean@0 brightness@5
+        --pairs {{"any":["clean@0","brightness@5"]}}
         --modified {results}/modified/mnist_5k/brightness@5/test.safetensors
-        --site L3 --study tiny --name v2 --passes 3 --source any --arms {arms} --tau 0.5
+        --site L3 --study tiny --name v2 --passes 3 --arms identity --tau {tau}
         --seed 7 --trials 0 1 --batch-size {batch_size} --output {records}
     """
     return subprocess.run(
@@ -130,7 +136,7 @@ def test_a_stage_runs_by_hand_and_its_batch_size_changes_nothing(finished, tmp_p
     results = finished[0].results
     keys = ["target", "arm", "trial", "image"]
     found = pd.read_parquet(records).sort_values(keys, ignore_index=True)
-    whole = pd.read_parquet(results / "evaluation/v2/L3/tau0.5/any/all/0-1.parquet")
+    whole = pd.read_parquet(results / "evaluation/retrain/v2/L3/tau0.5/any/all/0-1.parquet")
     expected = whole[whole["target"] != "pgd@0.1"].sort_values(keys, ignore_index=True)
     pd.testing.assert_frame_equal(found, expected)
 
@@ -138,7 +144,7 @@ def test_a_stage_runs_by_hand_and_its_batch_size_changes_nothing(finished, tmp_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"arms": "identity none"}, "trained under other noise than"),
+        ({"tau": "0.25"}, "trained under other noise than"),
         ({"split": "validation"}, "not the images of"),
     ],
 )

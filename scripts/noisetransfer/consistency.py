@@ -1,0 +1,200 @@
+"""What the sections of a study must say of each other. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from noisetransfer.architectures import ARCHITECTURES
+from noisetransfer.arms import ARMS, NO_SOURCE
+from noisetransfer.attacks import ATTACKS
+from noisetransfer.datasets import DATASETS, too_large
+from noisetransfer.errors import StudyError
+from noisetransfer.modifications import MODIFICATIONS, parse
+from noisetransfer.plan import OWN, evaluations, members, pairs, trials_of
+from noisetransfer.variants import variant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from noisetransfer.config import Checks, Grid, Network, Study
+
+
+def faults(study: Study) -> list[str]:
+    """Return what is wrong between the sections of a study, each with its key and what is allowed."""
+    checks = (_unknown_ids, _bad_splits, _bad_grids, _computed_twice, _bad_figures, _bad_checks)
+    for check in checks:
+        found = list(dict.fromkeys(check(study)))
+        if found:  # the later checks rely on the earlier ones
+            return found
+    return []
+
+
+def _unknown_ids(study: Study) -> Iterable[str]:
+    for name, network in study.networks.items():
+        known: dict[str, Iterable[str]]
+        known = {"dataset": study.datasets, "training": study.trainings}
+        yield from _unknown(f"networks.{name}", network, known)
+    for name in study.datasets:
+        if name not in DATASETS:
+            yield f"datasets: unknown {name!r}; allowed: {_list(DATASETS)}"
+    for name in study.attacks:
+        yield from _bad_budget(study, name)
+    for name in {OWN, NO_SOURCE} & set(study.suites):
+        yield f"suites.{name}: {name!r} has a meaning of its own, choose another name"
+    for section in ("figures", "checks"):
+        for name in set(getattr(study, section)) - set(study.experiments):
+            yield f"{section}: unknown experiment {name!r}; allowed: {_list(study.experiments)}"
+    for name, grids in study.experiments.items():
+        for grid in grids:
+            yield from _unknown_in_grid(study, f"experiments.{name}", grid)
+
+
+def _unknown_in_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
+    for network in grid.network:
+        base = variant(network).base
+        if base not in study.networks:
+            yield f"{place}.network: unknown {base!r}; allowed: {_list(study.networks)}"
+            continue
+        sites = ARCHITECTURES[study.networks[base].architecture].sites
+        for site in set(grid.site) - set(sites):
+            yield f"{place}.site: unknown {site!r}; allowed: {_list(sites)}"
+    for unit in grid.sources:
+        yield from _unknown_unit(study, f"{place}.sources", unit)
+    for unit in (part for target in grid.targets for part in target.split("+")):
+        if unit != OWN and not unit.endswith(f"@{OWN}"):
+            yield from _unknown_unit(study, f"{place}.targets", unit)
+        elif unit != OWN and unit.removesuffix(f"@{OWN}") not in MODIFICATIONS:
+            yield f"{place}.targets: unknown modification in {unit!r}"
+    for source in set(grid.tau) - {"", *grid.sources}:
+        yield f"{place}.tau: {source!r} is not among its sources: {_list(grid.sources)}"
+
+
+def _unknown_unit(study: Study, place: str, unit: str) -> Iterable[str]:
+    if "@" not in unit and unit not in study.suites:
+        yield (
+            f"{place}: unknown suite {unit!r}; allowed: {_list(study.suites)}, "
+            "or a modification as name@strength"
+        )
+
+
+def _bad_budget(study: Study, name: str) -> Iterable[str]:
+    if name not in ATTACKS:
+        yield f"attacks: unknown {name!r}; allowed: {_list(ATTACKS)}"
+        return
+    try:
+        study.budget(name)
+    except ValidationError as error:
+        allowed = _list(ATTACKS[name].budget.model_fields)
+        for fault in error.errors():
+            key = ".".join(map(str, fault["loc"]))
+            yield f"attacks.{name}.{key}: {fault['msg']} (keys of {name}: {allowed})"
+
+
+def _bad_splits(study: Study) -> Iterable[str]:
+    for name, dataset in study.datasets.items():
+        fault = too_large(name, dataset.splits.model_dump())
+        if fault:
+            yield f"datasets.{name}.splits: {fault}"
+    numbers = [trial for block in study.trials for trial in trials_of(block)]
+    if len(set(numbers)) < len(numbers):
+        yield f"trials: blocks {_list(study.trials)} overlap"
+
+
+def _bad_grids(study: Study) -> Iterable[str]:
+    for name, grids in study.experiments.items():
+        place = f"experiments.{name}"
+        for grid in grids:
+            yield from _bad_grid(study, place, grid)
+
+
+def _bad_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
+    for source in grid.sources:
+        if any(parse(id)[0].kind == "clean" for id in members(study.suites, source)):
+            yield f"{place}.sources: clean images cannot be a source, their difference is 0"
+        if not grid.taus_of(source):
+            yield f"{place}.tau: {source} has none; write a number above 0"
+        for target in grid.targets:
+            try:
+                pairs(study.suites, source, target)
+            except StudyError as error:
+                yield f"{place}.targets: {target} of {source}: {error}"
+
+
+def _computed_twice(study: Study) -> Iterable[str]:
+    units: dict[tuple[str, ...], str] = {}
+    for name in study.experiments:
+        tested = set()
+        for job in evaluations(study, name):
+            noise = (job.regime, job.network, job.site, job.tau)
+            for source, targets in pairs(study.suites, job.source, job.suite).items():
+                if units.setdefault((*noise, source), job.source) != job.source:
+                    others = f"{units[*noise, source]} and {job.source}"
+                    yield f"experiments.{name}.sources: {source} is in {others}; once is enough"
+                for pair in ((*noise, source, target) for target in targets):
+                    if pair in tested:
+                        yield f"experiments.{name}.targets: {pair[-1]} is listed twice for {source}"
+                    tested.add(pair)
+
+
+def _bad_figures(study: Study) -> Iterable[str]:
+    for name in study.experiments:
+        for kind in study.figures_of(name):
+            for field, values in _variants_of_a_source(study, name).items():
+                if len(values) > 1 and field not in study.may_vary(kind):
+                    yield (
+                        f"figures.{name}: {kind} shows one {field} of a source, but {name} has "
+                        f"{_list(values)}; split the experiment or choose another figure"
+                    )
+
+
+def _variants_of_a_source(study: Study, experiment: str) -> dict[str, set[str]]:
+    """Return the networks, sites, τ and regimes of the source that has most of them."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for job in evaluations(study, experiment):
+        if job.source != NO_SOURCE:
+            for field in ("network", "site", "tau", "regime"):
+                values = found.setdefault(field, {}).setdefault(job.source, set())
+                values.add(getattr(job, field))
+    return {field: max(values.values(), key=len) for field, values in found.items()}
+
+
+def _bad_checks(study: Study) -> Iterable[str]:
+    for name, checks in study.checks.items():
+        for check, arms in _needed(checks).items():
+            missing = arms.difference(study.noise.arms)
+            if missing:
+                yield f"checks.{name}.{check}: needs {_list(missing)} among noise.arms"
+        tests = [
+            (source, target)
+            for job in evaluations(study, name)
+            for source, targets in pairs(study.suites, job.source, job.suite).items()
+            for target in targets
+        ]
+        if checks.own_gain is not None and not any(s == t for s, t in tests):
+            yield f"checks.{name}.own_gain: no source of {name} is among its targets"
+        if checks.clean_accuracy is not None and (NO_SOURCE, "clean@0") not in tests:
+            yield f"checks.{name}.clean_accuracy: needs clean@0 among the targets of {name}"
+        if checks.published and not ARMS[checks.published.arm].from_source:
+            yield f"checks.{name}.published.arm: {checks.published.arm} belongs to no source"
+
+
+def _needed(checks: Checks) -> dict[str, set[str]]:
+    """Return the arms that each check of an experiment needs."""
+    return {
+        "clean_accuracy": {"none"} if checks.clean_accuracy is not None else set(),
+        "own_gain": {"full", "identity"} if checks.own_gain is not None else set(),
+        "published": {checks.published.arm} if checks.published else set(),
+    }
+
+
+def _unknown(place: str, section: Network, known: Mapping[str, Iterable[str]]) -> Iterable[str]:
+    for field, allowed in known.items():
+        value = getattr(section, field)
+        if value not in allowed:
+            yield f"{place}.{field}: unknown {value!r}; allowed: {_list(allowed)}"
+
+
+def _list(values: Iterable[str]) -> str:
+    return ", ".join(sorted(values)) or "(none)"

@@ -1,0 +1,52 @@
+"""What several stages read alike: the noise of a job, and the networks it belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from noisetransfer.arms import NO_SOURCE, rows
+from noisetransfer.artifacts import read_tensors
+from noisetransfer.covariance import Covariance, from_tensors
+from noisetransfer.errors import StudyError
+from noisetransfer.noise import NoiseSampler
+
+if TYPE_CHECKING:
+    import argparse
+
+    import torch
+
+
+def sampler_of(args: argparse.Namespace, d: int, device: torch.device) -> NoiseSampler:
+    """Build the noise that `commandline.add_noise` and `add_keys` describe, rows as `row_names`.
+
+    Raises:
+        StudyError: if the file of covariances is damaged or lacks a source.
+    """
+    stack = rows(
+        args.arms, args.tau, d, _covariances(args), seed=args.seed, trials=tuple(args.trials)
+    )
+    return NoiseSampler.of(stack, device, seed=args.seed, trials=args.trials)
+
+
+def row_names(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return (source, arm) of each row of the noise."""
+    return [(source, arm) for source in args.sources or [NO_SOURCE] for arm in args.arms]
+
+
+def noise_spec(args: argparse.Namespace) -> dict[str, object]:
+    """Return what identifies the noise of a job in its file."""
+    return {"sources": args.sources, "arms": args.arms, "tau": args.tau, "trials": args.trials}
+
+
+def _covariances(args: argparse.Namespace) -> dict[str, list[Covariance]]:
+    if not args.sources:
+        return {}
+    tensors = read_tensors(args.covariance, producer="fit_covariance", framework="pt")
+    parts = ("mean", "factor", "remainder", "diagonal")
+    missing = [source for source in args.sources if f"{source}/factor" not in tensors]
+    if missing:
+        raise StudyError(f"{args.covariance}: has no covariance of {', '.join(missing)}")
+    return {
+        source: from_tensors({part: tensors[f"{source}/{part}"] for part in parts})
+        for source in args.sources
+    }

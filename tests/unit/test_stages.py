@@ -1,0 +1,78 @@
+from argparse import Namespace
+
+import pytest
+import torch
+
+from noisetransfer.arms import rows
+from noisetransfer.artifacts import write_tensors
+from noisetransfer.covariance import to_tensors
+from noisetransfer.errors import StudyError
+from noisetransfer.stages import noise_spec, row_names, sampler_of
+from structures import CPU, D, covariance
+
+TRIALS = [4, 7]
+FITS = {
+    "pgd@0.1": [covariance(seed=2), covariance(seed=3)],
+    "snow@5": [covariance(8), covariance(5, seed=1)],
+    "fog@1": [covariance(3, seed=4), covariance(3, seed=5)],
+}
+
+
+@pytest.fixture
+def args(tmp_path):
+    tensors = {
+        f"{source}/{part}": values
+        for source, fits in FITS.items()
+        for part, values in to_tensors(fits).items()
+    }
+    path = tmp_path / "covariance.safetensors"
+    write_tensors(path, tensors, producer="fit_covariance", spec={})
+    return Namespace(
+        sources=["snow@5", "pgd@0.1"],
+        arms=["full", "rotated", "diagonal"],
+        tau="0.5",
+        covariance=path,
+        seed=1,
+        trials=TRIALS,
+    )
+
+
+def draws(sampler):
+    return sampler.draw(sampler.keys("noise"), torch.tensor(0), torch.arange(4))
+
+
+def test_the_noise_of_a_job_is_that_of_its_sources_in_its_order(args):
+    found = sampler_of(args, D, CPU)
+    assert (found.seed, found.trials) == (1, tuple(TRIALS))
+    names = [(source, arm) for source in args.sources for arm in args.arms]
+    assert row_names(args) == names
+    for row, (source, arm) in enumerate(names):
+        alone = rows([arm], "0.5", D, {source: FITS[source]}, seed=1, trials=TRIALS)
+        expected = type(found).of(alone, CPU, seed=1, trials=TRIALS)
+        torch.testing.assert_close(draws(found)[row], draws(expected)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_without_a_source_no_covariance_is_read(args, tmp_path):
+    args.sources, args.arms, args.covariance = [], ["none", "identity"], tmp_path / "missing"
+    assert row_names(args) == [("any", "none"), ("any", "identity")]
+    noise = draws(sampler_of(args, D, CPU))
+    assert not noise[0].any()
+    assert float(noise[1].var()) == pytest.approx(0.5, rel=0.2)
+
+
+def test_a_damaged_file_of_covariances_is_an_error(args):
+    args.covariance.write_bytes(args.covariance.read_bytes()[:-9])
+    with pytest.raises(StudyError, match="covariance"):
+        sampler_of(args, D, CPU)
+
+
+def test_the_noise_of_a_job_is_identified_by_sources_arms_scale_and_trials(args):
+    first = noise_spec(args)
+    for name, value in [
+        ("sources", ["snow@5"]),
+        ("arms", ["full"]),
+        ("tau", "1.0"),
+        ("trials", [4]),
+    ]:
+        assert noise_spec(Namespace(**{**vars(args), name: value})) != first
+    assert noise_spec(Namespace(**vars(args))) == first

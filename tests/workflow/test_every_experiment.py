@@ -1,0 +1,168 @@
+"""Every kind of experiment, run for real: its tables hold what was planned, its figures are there."""
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+
+from noisetransfer.config import load
+from noisetransfer.plan import arms, evaluations, pairs, trials_of
+from noisetransfer.statistics import CELL
+from project import ROOT, copy_of_project
+
+CONFIG = "tests/workflow/every_experiment.yaml"
+STUDY = load(yaml.safe_load((ROOT / CONFIG).read_text()))
+FORMATS = "pdf", "svg", "png"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project with the study done. Not to be changed."""
+    copied = copy_of_project(tmp_path_factory.mktemp("every_experiment"))
+    run = copied.snakemake("--cores", "2", configfile=CONFIG)
+    assert run.returncode == 0, run.stdout
+    return copied
+
+
+@pytest.fixture
+def results(project):
+    return project.folder / "results/every_experiment"
+
+
+@pytest.fixture
+def table(results):
+    """The table of an experiment, by its name."""
+    return lambda name: pd.read_parquet(results / f"tables/{name}.parquet")
+
+
+def test_every_stage_ran_but_the_one_of_the_heatmaps(results):
+    stages = {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    assert {path.name.removesuffix(".tsv") for path in (results / "benchmarks").iterdir()} == (
+        stages - {"plot_transfer"}
+    )
+
+
+@pytest.mark.parametrize("name", STUDY.experiments)
+def test_tables_and_figures_are_there(results, name):
+    kinds = [*STUDY.figures_of(name), *(["published_cells"] if name in STUDY.checks else [])]
+    drawn = {path.name for path in (results / "figures").glob(f"{name}_*")}
+    assert drawn == {f"{name}_{kind}.{suffix}" for kind in kinds for suffix in FORMATS}
+    assert all((results / "figures" / figure).stat().st_size > 5000 for figure in drawn)
+    assert (results / f"tables/{name}.csv").is_file()
+
+
+@pytest.mark.parametrize("name", STUDY.experiments)
+def test_a_table_holds_every_planned_cell_once(table, name):
+    planned = {
+        (STUDY.study, job.network, job.site, source, target, arm, job.tau, job.regime, trial)
+        for job in evaluations(STUDY, name)
+        for source, targets in pairs(STUDY.suites, job.source, job.suite).items()
+        for target in targets
+        for arm in arms(STUDY.noise.arms, job.source, job.tau)
+        for trial in trials_of(STUDY.trials[0])
+    }
+    found = table(name)
+    assert set(found[CELL].itertuples(index=False, name=None)) == planned
+    assert len(found) == len(planned)
+    assert (found["n"] == 40).all()
+    assert found["accuracy"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("name", STUDY.experiments)
+def test_gains_are_the_differences_to_their_arms(table, name):
+    found = table(name)
+    place = ["network", "site", "target", "regime", "trial"]
+    for arm, keys in {"none": place, "identity": [*place, "tau"]}.items():
+        base = found[found["arm"] == arm].set_index(keys)["accuracy"]
+        shaped = found[found["source"] != "any"].set_index(keys)
+        difference = shaped["accuracy"] - base.reindex(shaped.index)
+        pd.testing.assert_series_equal(
+            shaped[f"gain_over_{arm}"], difference, check_names=False, check_exact=False
+        )
+
+
+TAUS = {
+    "attacks": {"0", "2.0"},
+    "layer_sweep": {"0", "0.5"},
+    "trace_sweep": {"0", "unscaled", "0.5"},
+    "adversarial_training": {"0", "2.0"},
+    "input_noise": {"0", "0.5"},
+}
+
+
+@pytest.mark.parametrize(("name", "taus"), TAUS.items())
+def test_tau_is_text_and_that_of_no_noise_is_0(results, table, name, taus):
+    csv = pd.read_csv(results / f"tables/{name}.csv", dtype={"tau": str})
+    pd.testing.assert_frame_equal(csv, table(name), check_dtype=False)
+    assert set(csv["tau"]) == taus
+    assert set(csv[csv["tau"] == "0"]["arm"]) == {"none"}
+    assert set(csv[csv["arm"] == "none"]["tau"]) == {"0"}
+
+
+def test_an_attack_is_tested_at_the_strength_of_its_source(table):
+    found = table("attacks").query("source != 'any'")
+    assert set(found[["source", "target"]].itertuples(index=False, name=None)) == {
+        ("pgd@0.05", "pgd@0.05"),
+        ("pgd@0.05", "fgm@0.05"),
+        ("pgd@0.1", "pgd@0.1"),
+        ("pgd@0.1", "fgm@0.1"),
+        ("auto_pgd@0.1", "auto_pgd@0.1"),
+        ("auto_pgd@0.1", "fgm@0.1"),
+        ("square@0.1", "square@0.1"),
+        ("square@0.1", "fgm@0.1"),
+    }
+
+
+def test_networks_trained_adversarially_are_tested_as_they_are(table):
+    found = table("adversarial_training")
+    assert set(found["network"]) == {"v2", "v2+pgd@0.1x0.5"}
+    for network, regime in {"v2": "retrain", "v2+pgd@0.1x0.5": "inference"}.items():
+        assert set(found[found["network"] == network]["regime"]) == {regime}
+    assert set(found[found["regime"] == "inference"]["arm"]) == {"none"}
+
+
+def test_input_noise_is_another_network_under_the_same_targets(table):
+    found = table("input_noise")
+    keys = ["source", "target", "arm", "tau", "trial"]
+    plain, noisy = (
+        found[found["network"] == network].set_index(keys)["accuracy"].sort_index()
+        for network in ("v2", "v2+input_noise@0.2")
+    )
+    assert plain.index.equals(noisy.index)
+    assert (plain != noisy).any()
+
+
+def test_experiments_that_share_evaluations_agree(table):
+    layer = table("layer_sweep").query("site == 'L3'")
+    for name in ("trace_sweep", "input_noise"):
+        shared = table(name).query("network == 'v2' and tau != 'unscaled'")
+        pd.testing.assert_frame_equal(
+            shared[[*CELL, "accuracy"]].reset_index(drop=True),
+            layer[[*CELL, "accuracy"]].reset_index(drop=True),
+        )
+
+
+def test_learning_curves_have_every_suffix(results, table):
+    losses = pd.read_parquet(results / "tables/attacks_losses.parquet")
+    keys = ["study", "network", "site", "source", "tau", "arm", "trial"]
+    curves, rows = (
+        set(one[keys].itertuples(index=False, name=None)) for one in (losses, table("attacks"))
+    )
+    assert curves == rows
+    assert (losses["loss"] > 0).all()
+    assert losses["epoch"].between(0, 1).all()
+    assert not losses.duplicated([*keys, "epoch"]).any()
+
+
+def test_published_cells_are_compared_where_both_are(results):
+    (check,) = json.loads((results / "checks/attacks.json").read_text())
+    assert not check["required"]
+    cells = pd.read_parquet(results / "checks/attacks_cells.parquet")
+    assert set(cells["modification"]) == {"pgd"}
+    assert set(cells["strength"]) == {0.1}
+    assert set(cells["arm"]) == set(STUDY.noise.arms)
+
+
+def test_a_second_run_does_nothing(project):
+    assert project.planned(configfile=CONFIG) == {}

@@ -8,16 +8,14 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
 
-# glibc returns every large tensor to the system and takes it anew: a fifth of the time on a CPU
-os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(10**9))
-os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2 * 10**9))
-# threads that wait must sleep: spinning on a shared machine is 20 times as slow
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 from snakemake.exceptions import WorkflowError
 
 from noisetransfer import config as schema
+from noisetransfer.environment import VARIABLES
 from noisetransfer.errors import StudyError
+
+for name, value in VARIABLES.items():
+    os.environ.setdefault(name, value)
 
 # a study is one whole file: config.yaml must not leak its keys into another study
 if not workflow.overwrite_configfiles:

@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py > growth.md
 
-Random data of the sizes of the paper's study; each row is the least of three runs.
+Random data of the sizes of the paper's study. Each row is the least of three runs, of a covariance one run.
 """
 
 import sys

@@ -50,6 +50,13 @@ def code_of(stage):
     return dependencies.code(Path(f"scripts/{stage}.py"))
 
 
+def code_of_training(network):
+    """As `code_of`; an edit of the attacks retrains only the networks that are trained on them."""
+    own = "scripts/noisetransfer/attacks.py"
+    attacked = variant(network).attack
+    return [path for path in code_of("train_network") if attacked or path != own]
+
+
 def is_attack(modification):
     return modifications.parse(modification)[0].kind == "attack"
 
@@ -78,9 +85,10 @@ def held_out(network):
     return split_of(network, "validation" if splits.validation else "test")
 
 
-def memory_of(trials):
+def memory_of(w):
     """MB that a block of trials needs at d = 3136 and 60,000 images."""
-    return 2500 + 1500 * len(trials_of(trials))
+    factors = 100 * len(sources_of(getattr(w, "source", NO_SOURCE)))
+    return 2500 + (1500 + factors) * len(trials_of(w.trials))
 
 
 def training_of(network):
@@ -143,7 +151,9 @@ def targets_of(w):
 def natural_targets(w):
     """The modified test images of an evaluation; attacks are crafted during it."""
     return [
-        MODIFIED.format(dataset=dataset_of(w.network), modification=target, split="test")
+        MODIFIED.format(
+            dataset=dataset_of(w.network), modification=target, split="test"
+        )
         for target in targets_of(w)
         if is_natural(target)
     ]
@@ -246,7 +256,10 @@ def figures_of(experiment):
         heatmaps = [f"{experiment}_{value}" for value in reversed(VALUES)]
         names += heatmaps if kind == HEATMAP else [f"{experiment}_{kind}"]
     if experiment in STUDY.checks:
-        comparisons = {"published": "published_heatmap", "published_cells": "published_cells"}
+        comparisons = {
+            "published": "published_heatmap",
+            "published_cells": "published_cells",
+        }
         names += [f"{experiment}_{comparisons[k]}" for k in published_of(experiment)]
     return names
 
@@ -270,18 +283,19 @@ def headlines_of(experiment):
     return [*figures, *[path.format(experiment=experiment) for path in tables]]
 
 
+def drawings_of(experiment):
+    """The files of an experiment's figures."""
+    names = figures_of(experiment)
+    return expand(f"{FIGURES}/{{figure}}.{{format}}", figure=names, format=FORMATS)
+
+
 def results_of(experiment):
     """What a user asks for with an experiment's name."""
-    checks = (
-        [f"{RESULTS}/checks/{experiment}.json"] if experiment in STUDY.checks else []
-    )
+    checked = STUDY.checks.keys() & {experiment}
+    checks = [f"{CHECKS}.passed".format(experiment=name) for name in checked]
     tables = [table.format(experiment=experiment) for table in tables_of(experiment)]
     return [
         *[f"{table}.{suffix}" for table in tables for suffix in ("parquet", "csv")],
-        *expand(
-            f"{FIGURES}/{{figure}}.{{format}}",
-            figure=figures_of(experiment),
-            format=FORMATS,
-        ),
+        *drawings_of(experiment),
         *checks,
     ]

@@ -19,7 +19,7 @@ rule fit_covariance:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=lambda w: memory_of(w.trials),
+        mem_mb=memory_of,
         runtime=120,
     params:
         rank=STUDY.noise.rank,

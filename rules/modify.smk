@@ -42,7 +42,7 @@ rule attack_images:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=lambda w: memory_of(w.trials),
+        mem_mb=memory_of,
         runtime=240,
     params:
         attack=lambda w: json.dumps(attack(w.attack)),

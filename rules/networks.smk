@@ -3,7 +3,7 @@
 
 rule train_network:
     input:
-        code=code_of("train_network"),
+        code=lambda w: code_of_training(w.network),
         train=lambda w: split_of(w.network, "train"),
         held_out=lambda w: held_out(w.network),
     output:
@@ -18,7 +18,7 @@ rule train_network:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=lambda w: memory_of(w.trials),
+        mem_mb=memory_of,
         runtime=120,
     params:
         architecture=lambda w: STUDY.network(w.network).architecture,
@@ -53,7 +53,7 @@ rule record_activations:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=lambda w: memory_of(w.trials),
+        mem_mb=memory_of,
         runtime=60,
     message:
         "Recording clean activations at {wildcards.site} of {wildcards.network}"

@@ -20,7 +20,7 @@ rule retrain_suffix:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=lambda w: memory_of(w.trials),
+        mem_mb=memory_of,
         runtime=240,
     params:
         noise=noise_of,

@@ -120,7 +120,7 @@ rule plot_modifications:
     conda:
         "../envs/plot.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=6000,
         runtime=10,
     message:
         "Contact sheet of the modifications of {wildcards.dataset}"
@@ -158,6 +158,29 @@ rule check_results:
     shell:
         "python scripts/check_results.py --table {input.table} --checks {params.checks:q}"
         " {params.published} --report {output.report} --cells {output.cells} 2> {log}"
+
+
+# after the figures: what disagrees is to be seen
+rule require_checks:
+    input:
+        lambda w: drawings_of(w.experiment),
+        code=code_of("require_checks"),
+        report=f"{CHECKS}.json",
+    output:
+        f"{CHECKS}.passed",
+    log:
+        f"{LOGS}/require_checks/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/require_checks/{{experiment}}.tsv"
+    conda:
+        "../envs/plot.yaml"
+    resources:
+        mem_mb=500,
+        runtime=5,
+    message:
+        "Requiring the checks of experiment {wildcards.experiment}"
+    shell:
+        "python scripts/require_checks.py --report {input.report} --output {output} 2> {log}"
 
 
 rule write_provenance:

@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> None:
     data = read_tensors(args.data, producer="prepare_dataset", framework="pt")
     parameters = read_tensors(args.network, producer="train_network", framework="pt")
     networks = members(read_spec(args.network)["network"], parameters)
-    keys = [key(args.seed, "attack", trial) for trial in args.trials]
+    keys = [key(args.seed, "attack on training images", trial) for trial in args.trials]
     crafted = [
         craft(network.to(target), data, torch.tensor([own], device=target), **args.attack)
         for network, own in zip(networks, keys, strict=True)

@@ -12,7 +12,7 @@ from noisetransfer.commandline import add_input_noise, add_keys, add_noise, pars
 from noisetransfer.devices import device
 from noisetransfer.errors import StudyError
 from noisetransfer.evaluation import NoisyNetworks, Test, evaluate
-from noisetransfer.networks import Stack, activation_shape, members, split
+from noisetransfer.networks import Stack, activation_shape, footprint, members, split
 from noisetransfer.stages import noise_spec, row_names, sampler_of
 
 
@@ -57,8 +57,10 @@ def test_of(args: argparse.Namespace) -> Test:
 def noisy_networks(args: argparse.Namespace, target: torch.device) -> list[NoisyNetworks]:
     parameters = read_tensors(args.network, producer="train_network", framework="pt")
     shape = read_spec(args.network)["network"]
-    halves = [split(network.to(target), args.site) for network in members(shape, parameters)]
-    d = activation_shape(halves[0][0].cpu(), shape["image_shape"]).numel()
+    networks = members(shape, parameters)
+    units = footprint(networks[0], shape["image_shape"])
+    halves = [split(network, args.site) for network in networks]
+    d = activation_shape(halves[0][0], shape["image_shape"]).numel()
     sampler = sampler_of(args, d, target)
     return [
         NoisyNetworks(
@@ -67,6 +69,7 @@ def noisy_networks(args: argparse.Namespace, target: torch.device) -> list[Noisy
             {name: values.to(target) for name, values in suffixes.items()},
             sampler.part(slice(None), slice(i, i + 1)),
             args.input_noise,
+            units,
         )
         for i, ((prefix, suffix), suffixes) in enumerate(
             zip(halves, suffixes_of(args, [suffix for _, suffix in halves]), strict=True)

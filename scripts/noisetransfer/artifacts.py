@@ -209,6 +209,18 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        StudyError: if the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: damaged or missing ({error}); {_REMEDY}") from error
+
+
 _REMEDY = "delete it and run again, the workflow makes it anew"
 
 

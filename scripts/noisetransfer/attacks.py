@@ -116,7 +116,7 @@ def pgd(
     Args:
         logits: the attacked networks; network s sees images[s].
         images: clean, in [0, 1], (S, B, C, H, W).
-        labels: (B,).
+        labels: (B,), or of each network its own, (S, B).
         epsilon: radius of the L∞ ball of each network, in pixel units of [0, 1], (S,).
         draws: what the attack draws at random: here, nothing.
         steps: number of gradient steps.

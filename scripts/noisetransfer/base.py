@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from noisetransfer.attacks import ATTACKS
 from noisetransfer.networks import Stack, pixels, run_stack, stack
 from noisetransfer.noise import noisy_pixels
 from noisetransfer.randomness import Uniforms
@@ -86,6 +85,8 @@ def _partly_attacked(
     **budget: Any,
 ) -> Tensor:
     """Replace the first ⌈ratio · B⌉ images of a shuffled batch by adversarial ones against the networks."""
+    from noisetransfer.attacks import ATTACKS  # here: other networks do not depend on it
+
     chosen = ceil(ratio * images.shape[1])
     frozen = {name: values.detach() for name, values in current.items()}
     crafted = ATTACKS[attack].run(

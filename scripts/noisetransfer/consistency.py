@@ -67,6 +67,8 @@ def _unknown_in_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
             yield from _unknown_unit(study, f"{place}.targets", unit)
         elif unit != OWN and unit.removesuffix(f"@{OWN}") not in MODIFICATIONS:
             yield f"{place}.targets: unknown modification in {unit!r}"
+        if not grid.sources and (unit == OWN or unit.endswith(f"@{OWN}")):
+            yield f"{place}.targets: {unit} needs sources"
     for source in set(grid.tau) - {"", *grid.sources}:
         yield f"{place}.tau: {source!r} is not among its sources: {_list(grid.sources)}"
 

@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from noisetransfer.arms import NO_SOURCE, UNSCALED
 from noisetransfer.errors import StudyError
-from noisetransfer.figures import CELL_INCHES, _annotated
+from noisetransfer.figures import CELL_INCHES, annotated
 from noisetransfer.intervals import FEWEST, intervals
 from noisetransfer.modifications import MODIFICATIONS, parse
 from noisetransfer.statistics import CELL
@@ -538,7 +538,7 @@ def _grid(placed: pd.DataFrame, frame: _Frame) -> tuple[Figure, dict[Place, Axes
         first = next(iter(axes.values()), None)
         axes[place] = figure.add_subplot(spec[place], sharey=first)
     _scale_values(axes[0, 0], frame.log)
-    figure.suptitle(frame.title, fontsize=13)
+    figure.suptitle(frame.title, fontsize=13, x=0.01, ha="left")  # the legend is on the right
     figure.supylabel(frame.ylabel, fontsize=10)
     return figure, axes
 
@@ -665,4 +665,4 @@ def _heatmap(axis: Axes, table: pd.DataFrame, value: str, limits: tuple[float, f
     cells = table.pivot(index="target", columns="source", values=value)
     cells = cells.loc[table["target"].unique(), table["source"].unique()]
     axis.set(title=value, xlabel="source")
-    return _annotated(axis, cells, limits, "cividis" if limits == (0, 1) else "PuOr")
+    return annotated(axis, cells, limits, "cividis" if limits == (0, 1) else "PuOr")

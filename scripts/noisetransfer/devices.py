@@ -59,6 +59,7 @@ class Replayed:
     def __init__(self, step: Callable[..., Tensor]) -> None:
         self._step = step
         self._runs = 0
+        self._stream: torch.cuda.Stream | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, ...] = ()
         self._output = torch.empty(0)
@@ -78,7 +79,7 @@ class Replayed:
 
     def _aside(self, *inputs: Tensor) -> Tensor:
         """Run on a stream of its own, as recording asks for."""
-        stream = torch.cuda.Stream()
+        self._stream = stream = self._stream or torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             output = self._step(*inputs)

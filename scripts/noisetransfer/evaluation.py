@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from noisetransfer.noise import NoiseSampler
 
-ROOM = 20
-"""Activations at the site that a network of a stack takes in an attack, for each image of a batch."""
+ROOM = 4
+"""Times the outputs of all layers that an attack on a network takes: they, their gradients, copies."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class NoisyNetworks:
         parameters: of the suffixes, name → (R, …).
         sampler: noise of R rows × 1 trial.
         input_noise: σ of the Gaussian noise that the base network sees on its images.
+        units: outputs of all layers for one image, as from `networks.footprint`.
     """
 
     prefix: nn.Module
@@ -44,6 +45,7 @@ class NoisyNetworks:
     parameters: Stack
     sampler: NoiseSampler
     input_noise: float = 0.0
+    units: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -275,8 +277,7 @@ def _attack_views(
     networks: NoisyNetworks, test: Test, images: Tensor, labels: Tensor, indices: Tensor
 ) -> dict[str, View]:
     """Craft the images of all attacks: every strength of an attack against every row, as stacks."""
-    d = networks.sampler.scale.shape[-1]
-    limit = stack_size(networks.device, 4 * ROOM * len(labels) * d)
+    limit = stack_size(networks.device, max(1, 4 * ROOM * len(labels) * networks.units))
     jobs = [(target, row) for target in test.attacks for row in test.targets[target]]
     crafted = defaultdict(list)
     for part in _alike(jobs, test.attacks, limit):

@@ -53,7 +53,7 @@ def transfer_heatmap(
     axes = figure.subplots(1, len(panels), width_ratios=widths, squeeze=False, sharey=True)[0]
     limits = _limits(table[value], value)
     for axis, (name, panel) in zip(axes, panels.items(), strict=True):
-        image = _annotated(axis, panel, limits, "cividis" if value == "accuracy" else "PuOr")
+        image = annotated(axis, panel, limits, "cividis" if value == "accuracy" else "PuOr")
         axis.set_title(name, fontsize=11)
     axes[0].set_ylabel("target (tested under)")
     figure.suptitle(f"{title}: {TITLES[value]}", fontsize=13)
@@ -109,9 +109,17 @@ def _limits(values: pd.Series, value: str) -> tuple[float, float]:
     return -bound, bound
 
 
-def _annotated(
+def annotated(
     axis: Axes, cells: pd.DataFrame, limits: tuple[float, float], colours: str
 ) -> AxesImage:
+    """Draw cells with their numbers on axes; those with source = target are framed.
+
+    Args:
+        axis: to draw on.
+        cells: targets in rows, sources in columns.
+        limits: values of the first and the last colour.
+        colours: name of the colour map.
+    """
     image = axis.imshow(cells, vmin=limits[0], vmax=limits[1], cmap=colours)
     axis.set_xticks(range(len(cells.columns)), cells.columns, rotation=90)
     axis.set_yticks(range(len(cells.index)), cells.index)

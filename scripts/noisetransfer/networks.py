@@ -109,6 +109,16 @@ def activation_shape(prefix: nn.Module, image_shape: Sequence[int]) -> torch.Siz
         return prefix(torch.zeros(1, *image_shape)).shape[1:]  # type: ignore[no-any-return]
 
 
+def footprint(network: nn.Sequential, image_shape: Sequence[int]) -> int:
+    """Return how many numbers the layers of a network put out for one image."""
+    value, total = torch.zeros(1, *image_shape), 0
+    with torch.no_grad():
+        for module in network:
+            value = module(value)
+            total += value.numel()
+    return total
+
+
 def affine_head(suffix: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential]:
     """Cut a suffix behind its leading affine map A, so that A(h + ξ) = A(h) + A(ξ) − A(0).
 

@@ -37,9 +37,10 @@ class Evaluation:
 
 
 def evaluations(study: Study, experiment: str) -> list[Evaluation]:
-    """Return the evaluations of an experiment, each once, in the order of the study file."""
-    found = (job for grid in study.experiments[experiment] for job in _of_grid(study, grid))
-    return list(dict.fromkeys(found))
+    """Return the evaluations of an experiment, each once; those with a source come first."""
+    grids = study.experiments[experiment]
+    shaped = [job for grid in grids for job in _with_source(study, grid)]
+    return list(dict.fromkeys([*shaped, *_without_source(study, grids)]))
 
 
 def members(suites: Mapping[str, Sequence[str]], unit: str) -> list[str]:
@@ -50,7 +51,7 @@ def members(suites: Mapping[str, Sequence[str]], unit: str) -> list[str]:
 def pairs(suites: Mapping[str, Sequence[str]], source: str, suite: str) -> dict[str, list[str]]:
     """Return what each source of a unit is tested under: source → targets."""
     if source == NO_SOURCE:
-        return {NO_SOURCE: members(suites, suite)}
+        return {NO_SOURCE: _targets(suites, NO_SOURCE, suite)}
     return {own: _targets(suites, own, suite) for own in members(suites, source)}
 
 
@@ -68,17 +69,44 @@ def trials_of(block: str) -> list[int]:
     return list(range(int(first), int(last or first) + 1))
 
 
-def _of_grid(study: Study, grid: Grid) -> Iterable[Evaluation]:
-    for network, site in product(grid.network, grid.site):
-        plain = [NO_NOISE, *(tau for tau in grid.taus if tau != UNSCALED)]
-        for tau, suite in product(plain, _plain_suites(study.suites, grid)):
-            if arms(study.noise.arms, NO_SOURCE, tau):
-                yield Evaluation(grid.regime, network, site, tau, NO_SOURCE, suite)
-        for source, target in product(grid.sources, grid.targets):
+def _with_source(study: Study, grid: Grid) -> Iterable[Evaluation]:
+    """Yield the evaluations of the arms that have a source."""
+    if not arms(study.noise.arms, "", ""):
+        return
+    for network, site, source in product(grid.network, grid.site, grid.sources):
+        for tau, target in product(grid.taus_of(source), grid.targets):
             suite = _shortest(study.suites, source, target)
-            if arms(study.noise.arms, source, ""):
-                for tau in grid.taus_of(source):
-                    yield Evaluation(grid.regime, network, site, tau, source, suite)
+            yield Evaluation(grid.regime, network, site, tau, source, suite)
+
+
+def _without_source(study: Study, grids: Iterable[Grid]) -> Iterable[Evaluation]:
+    """Yield the evaluations of the arms without a source, under every target of the grids once."""
+    wanted: dict[tuple[str, str, str, str], list[str]] = {}
+    for grid in grids:
+        for tau, targets in _plain_targets(study, grid).items():
+            for network, site in product(grid.network, grid.site):
+                wanted.setdefault((grid.regime, network, site, tau), []).extend(targets)
+    named = [part for grid in grids for target in grid.targets for part in target.split("+")]
+    units = [unit for unit in [*named, *study.suites] if not _is_own(study.suites, unit)]
+    for (regime, network, site, tau), targets in wanted.items():
+        for suite in _covering(study.suites, units, list(dict.fromkeys(targets))):
+            yield Evaluation(regime, network, site, tau, NO_SOURCE, suite)
+
+
+def _plain_targets(study: Study, grid: Grid) -> dict[str, list[str]]:
+    """Return the targets of a grid by τ, for those τ at which there are arms without a source."""
+    found: dict[str, list[str]] = {}
+    for source in grid.sources or [NO_SOURCE]:
+        targets = [
+            target
+            for suite in grid.targets
+            for listed in pairs(study.suites, source, suite).values()
+            for target in listed
+        ]
+        for tau in [NO_NOISE, *(grid.taus_of(source) if source in grid.sources else grid.taus)]:
+            if tau != UNSCALED and arms(study.noise.arms, NO_SOURCE, tau):
+                found.setdefault(tau, []).extend(targets)
+    return found
 
 
 def _shortest(suites: Mapping[str, Sequence[str]], source: str, target: str) -> str:
@@ -87,27 +115,20 @@ def _shortest(suites: Mapping[str, Sequence[str]], source: str, target: str) -> 
     return OWN if {target} == {f"{name}@{OWN}" for name in names} else target
 
 
-def _plain_suites(suites: Mapping[str, Sequence[str]], grid: Grid) -> list[str]:
-    """Return the suites that cover every target of a grid, for the arms without a source."""
-    sources = [source for unit in grid.sources for source in members(suites, unit)]
-    wanted: dict[str, None] = {}
-    found: dict[str, None] = {}
-    for part in (part for target in grid.targets for part in target.split("+")):
-        if _is_own(suites, part):
-            wanted |= dict.fromkeys(_own(part, source) for source in sources)
-        else:
-            found[part] = None
-    return [*_covering(suites, list(wanted)), *found]
+def _covering(
+    suites: Mapping[str, Sequence[str]], units: Iterable[str], wanted: list[str]
+) -> list[str]:
+    """Cut modifications into units: those that list nothing else, in the study's order; then one by one.
 
-
-def _covering(suites: Mapping[str, Sequence[str]], wanted: list[str]) -> list[str]:
-    """Cut modifications into units: the largest suite that lists none but them, and so on."""
-    inside = [name for name, listed in suites.items() if set(listed) <= set(wanted)]
-    if not inside:
-        return wanted
-    largest = max(inside, key=lambda name: len(suites[name]))
-    rest = [one for one in wanted if one not in suites[largest]]
-    return [largest, *_covering(suites, rest)]
+    The order keeps earlier choices where something is added at the end.
+    """
+    found = []
+    for unit in units:
+        listed = members(suites, unit)
+        if set(listed) <= set(wanted):
+            found.append(unit)
+            wanted = [one for one in wanted if one not in listed]
+    return [*found, *wanted]
 
 
 def _is_own(suites: Mapping[str, Sequence[str]], target: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -57,17 +57,18 @@ def train_suffixes(
     # all rows of few trials share more (activations, draws) than few rows of all trials
     row_parts = _parts(len(sampler.scale), limit)
     trial_parts = _parts(len(suffixes), max(1, limit // (row_parts[-1].stop - row_parts[-1].start)))
-    trained = {
-        (rows.start, trials.start): _train_part(
-            suffixes[trials],
-            hidden(trials),
-            labels,
-            indices,
-            sampler.part(rows, trials),
-            replace(schedule, trials=schedule.trials[trials]),
-        )
-        for trials, rows in product(trial_parts, row_parts)
-    }
+    trained = {}
+    for trials in trial_parts:
+        own = hidden(trials)
+        for rows in row_parts:
+            trained[rows.start, trials.start] = _train_part(
+                suffixes[trials],
+                own,
+                labels,
+                indices,
+                sampler.part(rows, trials),
+                replace(schedule, trials=schedule.trials[trials]),
+            )
     return _joined(trained, row_parts, trial_parts)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import require_checks
 from check_results import main
 from noisetransfer.checks import (
     Check,
@@ -450,14 +451,27 @@ def test_stage_writes_verdicts_and_cells(tmp_path, capsys):
     assert "differs  targets whose best source is themselves = 2" in capsys.readouterr().err
 
 
-def test_stage_prints_all_and_writes_nothing_if_a_check_fails(tmp_path, capsys):
+def test_a_failed_check_is_printed_reported_and_then_required(tmp_path, capsys):
     failing = {**ASKED["published"], "largest_difference": 0.04}
-    with pytest.raises(StudyError, match=r"FAIL  largest difference.*= 0\.05"):
-        stage(tmp_path, published=failing)
-    assert not (tmp_path / "out").exists()
+    folder = stage(tmp_path, published=failing)
     printed = capsys.readouterr().err
     assert "pass  share of published cells that agree" in printed
     assert "FAIL  largest difference" in printed
+    assert len(pd.read_parquet(folder / "cells.parquet")) == 6
+    with pytest.raises(StudyError, match=r"largest difference.* = 0\.05.* \(must be ≤ 0\.04\)"):
+        require(folder)
+    assert not (folder / "passed").exists()
+
+
+def test_checks_that_hold_or_need_not_leave_their_mark(tmp_path):
+    folder = stage(tmp_path, published={**ASKED["published"], "own_best": 3, "required": False})
+    require(folder)
+    assert (folder / "passed").read_text() == "every check holds\n"
+
+
+def require(folder: Path) -> None:
+    options = argparse.Namespace(report=folder / "report.json", output=folder / "passed")
+    require_checks.main(options)
 
 
 def test_value_that_is_not_known_is_null_in_the_report():

@@ -15,11 +15,11 @@ from noisetransfer.plan import Evaluation, arms, evaluations, members, pairs, tr
 
 ROOT = Path(__file__).parents[2]
 SUITES = {
+    "both": ["snow@5", "fog@3", "motion_blur@5"],
     "weather": ["snow@5", "fog@3"],
     "blur": ["motion_blur@5"],
     "steps": ["pgd@0.05", "pgd@0.1"],
     "signs": ["fgm@0.05", "fgm@0.1"],
-    "both": ["snow@5", "fog@3", "motion_blur@5"],
     "tests": ["clean@0", "brightness@5", "contrast@5"],
 }
 GRID = {"network": "v2", "site": "L2", "tau": 0.5, "sources": ["weather"], "targets": ["own"]}
@@ -61,9 +61,9 @@ def measured(of: Study, experiment: str) -> set[tuple[str, ...]]:
 def test_jobs_of_the_smallest_grid():
     where = {"regime": "retrain", "network": "v2", "site": "L2"}
     assert jobs({}) == [
+        Evaluation(**where, tau="0.5", source="weather", suite="own"),
         Evaluation(**where, tau="0", source="any", suite="weather"),
         Evaluation(**where, tau="0.5", source="any", suite="weather"),
-        Evaluation(**where, tau="0.5", source="weather", suite="own"),
     ]
 
 
@@ -137,9 +137,26 @@ def test_an_evaluation_that_two_grids_share_is_one():
     assert set(two) == {*jobs({"tau": [0.5, 2]}), *jobs({"sources": ["weather", "steps"]})}
 
 
+def test_grids_of_one_noise_share_what_the_arms_without_a_source_are_tested_under():
+    two = jobs(
+        {"sources": ["weather"], "targets": ["tests"]},
+        {"sources": ["pgd@0.1"], "tau": 2, "targets": ["pgd@0.1+clean@0"]},
+    )
+    assert plain(two) == ["tests", "pgd@0.1"]
+    assert plain(two, "0.5") == ["tests"]
+    assert sorted(plain(two, "2.0")) == ["clean@0", "pgd@0.1"]
+
+
+def test_identity_is_tested_at_a_scale_only_where_a_source_is():
+    found = jobs({"sources": ["weather", "steps"], "tau": {"weather": 0.5, "steps": 2}})
+    assert plain(found, "0.5") == ["weather"]
+    assert plain(found, "2.0") == ["steps"]
+    assert sorted(plain(found)) == ["steps", "weather"]
+
+
 def test_the_regime_is_part_of_an_evaluation():
     found = jobs({}, {"regime": "inference"})
-    assert [job.regime for job in found] == ["retrain"] * 3 + ["inference"] * 3
+    assert sorted(job.regime for job in found) == ["inference"] * 3 + ["retrain"] * 3
 
 
 def test_without_sources_there_is_the_arm_without_noise_alone():
@@ -198,7 +215,7 @@ def test_each_source_has_its_own_tau():
 
 COVERED = {
     "a suite by its name": (["weather"], ["own"], ["weather"]),
-    "the largest suite first, then what remains": (["both", "steps"], ["own"], ["both", "steps"]),
+    "the first suite that fits, then what remains": (["both", "steps"], ["own"], ["both", "steps"]),
     "one suite for the sources of two": (["weather", "blur"], ["own"], ["both"]),
     "no suite that holds more than is wanted": (["snow@5"], ["own"], ["snow@5"]),
     "a single modification beside a suite": (
@@ -207,14 +224,14 @@ COVERED = {
         ["weather", "rotate@2.0"],
     ),
     "what is listed as it is listed": (["blur"], ["weather", "clean@0"], ["weather", "clean@0"]),
-    "parts of a target apart": (["blur"], ["own+clean@0"], ["blur", "clean@0"]),
+    "parts of a target apart": (["blur"], ["own+clean@0"], ["clean@0", "blur"]),
     "an attack at the strengths of the sources": (["signs"], ["pgd@own"], ["steps"]),
     "attacks of each other": (["steps", "signs"], ["pgd@own", "fgm@own"], ["steps", "signs"]),
 }
 
 
 @pytest.mark.parametrize(("sources", "targets", "covering"), COVERED.values(), ids=COVERED)
-def test_arms_without_a_source_are_tested_under_the_largest_suites(sources, targets, covering):
+def test_arms_without_a_source_are_tested_under_whole_suites(sources, targets, covering):
     found = jobs({"sources": sources, "targets": targets})
     assert plain(found) == plain(found, "0.5") == covering
 

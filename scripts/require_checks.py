@@ -11,7 +11,7 @@ from noisetransfer.errors import StudyError
 def main(args: argparse.Namespace) -> None:
     failed = [check for check in read_json(args.report) if check["verdict"] == "FAIL"]
     if failed:
-        told = [f"{c['check']} = {c['value']} (must be {c['bound']})" for c in failed]
+        told = [f"FAIL  {c['check']} = {c['value']} (must be {c['bound']})" for c in failed]
         log = "logs/check_results/ of this study holds the cells behind them"
         raise StudyError("\n".join([f"checks failed, {log}:", *told]))
     with atomic(args.output) as temporary:

@@ -458,7 +458,9 @@ def test_a_failed_check_is_printed_reported_and_then_required(tmp_path, capsys):
     assert "pass  share of published cells that agree" in printed
     assert "FAIL  largest difference" in printed
     assert len(pd.read_parquet(folder / "cells.parquet")) == 6
-    with pytest.raises(StudyError, match=r"largest difference.* = 0\.05.* \(must be ≤ 0\.04\)"):
+    with pytest.raises(
+        StudyError, match=r"FAIL  largest difference.* = 0\.05.* \(must be ≤ 0\.04\)"
+    ):
         require(folder)
     assert not (folder / "passed").exists()
 

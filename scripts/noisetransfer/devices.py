@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST_STACK = {"cuda": 44, "cpu": 8}
-"""Networks that run as one: with more, grouped convolutions gain nothing (cuDNN), or leave the cache."""
-
+"""Networks that run as one: on a GPU a prototype's choice, not measured with this code."""
 
 BATCH = {"cuda": 2000, "cpu": 250}
 """Images that a stack is tested on at once; draws do not depend on it."""

@@ -85,10 +85,15 @@ def held_out(network):
     return split_of(network, "validation" if splits.validation else "test")
 
 
-def memory_of(w):
+def growing(amount):
+    """A need that is stated anew, larger, each time that a cluster ends a job for exceeding it."""
+    return lambda wildcards, attempt: attempt * amount
+
+
+def memory_of(w, attempt):
     """MB that a block of trials needs at d = 3136 and 60,000 images."""
     factors = 100 * len(sources_of(getattr(w, "source", NO_SOURCE)))
-    return 2500 + (1500 + factors) * len(trials_of(w.trials))
+    return attempt * (2500 + (1500 + factors) * len(trials_of(w.trials)))
 
 
 def training_of(network):

@@ -20,7 +20,7 @@ rule fit_covariance:
     resources:
         gpu=1,
         mem_mb=memory_of,
-        runtime=120,
+        runtime=growing(120),
     params:
         rank=STUDY.noise.rank,
         ridge=STUDY.noise.ridge.model_dump_json(exclude_none=True),

@@ -21,7 +21,7 @@ rule evaluate:
     resources:
         gpu=1,
         mem_mb=memory_of,
-        runtime=240,
+        runtime=growing(240),
     params:
         study=STUDY.study,
         pairs=lambda w: json.dumps(pairs_of(w)),

@@ -15,8 +15,8 @@ rule modify_images:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=growing(2000),
+        runtime=growing(240),
     params:
         seed=STUDY.seed,
     message:
@@ -43,7 +43,7 @@ rule attack_images:
     resources:
         gpu=1,
         mem_mb=memory_of,
-        runtime=240,
+        runtime=growing(240),
     params:
         attack=lambda w: json.dumps(attack(w.attack)),
         seed=STUDY.seed,

@@ -19,7 +19,7 @@ rule train_network:
     resources:
         gpu=1,
         mem_mb=memory_of,
-        runtime=120,
+        runtime=growing(120),
     params:
         architecture=lambda w: STUDY.network(w.network).architecture,
         activation=lambda w: STUDY.network(w.network).activation,
@@ -54,7 +54,7 @@ rule record_activations:
     resources:
         gpu=1,
         mem_mb=memory_of,
-        runtime=60,
+        runtime=growing(60),
     message:
         "Recording clean activations at {wildcards.site} of {wildcards.network}"
     shell:

@@ -21,7 +21,7 @@ rule retrain_suffix:
     resources:
         gpu=1,
         mem_mb=memory_of,
-        runtime=240,
+        runtime=growing(240),
     params:
         noise=noise_of,
         input_noise=lambda w: variant(w.network).input_noise,

@@ -14,8 +14,8 @@ rule tabulate_results:
     conda:
         "../envs/plot.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     message:
         "Table of experiment {wildcards.experiment}"
     shell:
@@ -32,6 +32,7 @@ rule tabulate_losses:
         f"{LOGS}/tabulate_losses/{{experiment}}.log",
     benchmark:
         f"{BENCHMARKS}/tabulate_losses/{{experiment}}.tsv"
+    localrule: True
     conda:
         "../envs/plot.yaml"
     resources:
@@ -61,6 +62,7 @@ rule plot_transfer:
         f"{LOGS}/plot_transfer/{{experiment}}.log",
     benchmark:
         f"{BENCHMARKS}/plot_transfer/{{experiment}}.tsv"
+    localrule: True
     conda:
         "../envs/plot.yaml"
     resources:
@@ -90,6 +92,7 @@ rule plot_experiment:
         f"{LOGS}/plot_experiment/{{experiment}}_{{kind}}.log",
     benchmark:
         f"{BENCHMARKS}/plot_experiment/{{experiment}}_{{kind}}.tsv"
+    localrule: True
     conda:
         "../envs/plot.yaml"
     resources:
@@ -120,8 +123,8 @@ rule plot_modifications:
     conda:
         "../envs/plot.yaml"
     resources:
-        mem_mb=6000,
-        runtime=10,
+        mem_mb=growing(6000),
+        runtime=growing(10),
     message:
         "Contact sheet of the modifications of {wildcards.dataset}"
     shell:
@@ -142,6 +145,7 @@ rule check_results:
         f"{LOGS}/check_results/{{experiment}}.log",
     benchmark:
         f"{BENCHMARKS}/check_results/{{experiment}}.tsv"
+    localrule: True
     conda:
         "../envs/plot.yaml"
     resources:
@@ -172,6 +176,7 @@ rule require_checks:
         f"{LOGS}/require_checks/{{experiment}}.log",
     benchmark:
         f"{BENCHMARKS}/require_checks/{{experiment}}.tsv"
+    localrule: True
     conda:
         "../envs/plot.yaml"
     resources:
@@ -194,6 +199,7 @@ rule write_provenance:
         f"{LOGS}/write_provenance.log",
     benchmark:
         f"{BENCHMARKS}/write_provenance.tsv"
+    localrule: True
     conda:
         "../envs/torch.yaml"
     resources:

@@ -37,6 +37,7 @@ rule prepare_dataset:
         f"{LOGS}/prepare_dataset/{{dataset}}.log",
     benchmark:
         f"{BENCHMARKS}/prepare_dataset/{{dataset}}.tsv"
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     resources:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from noisetransfer.artifacts import read_spec, read_tensors, write_tensors
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.commandline import add_keys, parser, run
-from noisetransfer.devices import BATCH, device
+from noisetransfer.devices import BATCH, device, halving
 from noisetransfer.networks import members, pixels
 from noisetransfer.progress import progress
 from noisetransfer.randomness import Uniforms, key
@@ -23,7 +24,13 @@ def main(args: argparse.Namespace) -> None:
     networks = members(read_spec(args.network)["network"], parameters)
     keys = [key(args.seed, "attack on training images", trial) for trial in args.trials]
     crafted = [
-        craft(network.to(target), data, torch.tensor([own], device=target), **args.attack)
+        halving(
+            partial(
+                craft, network.to(target), data, torch.tensor([own], device=target), args.attack
+            ),
+            BATCH[target.type],
+            "images a batch",
+        )
         for network, own in zip(networks, keys, strict=True)
     ]
     spec = {
@@ -39,17 +46,16 @@ def craft(
     network: torch.nn.Module,
     data: dict[str, torch.Tensor],
     keys: torch.Tensor,
-    *,
-    attack: str,
-    epsilon: float,
-    **budget: Any,
+    attack: dict[str, Any],
+    size: int,
 ) -> torch.Tensor:
-    target, size = keys.device, BATCH[keys.device.type]
-    starts = progress(range(0, len(data["labels"]), size), attack)
+    target, budget = keys.device, dict(attack)
+    name, epsilon = budget.pop("attack"), budget.pop("epsilon")
+    starts = progress(range(0, len(data["labels"]), size), name)
     batches = (slice(start, start + size) for start in starts)
     return torch.cat(
         [
-            ATTACKS[attack]
+            ATTACKS[name]
             .run(
                 lambda images, _: network(images[0])[None],
                 pixels(data["images"][batch].to(target))[None],

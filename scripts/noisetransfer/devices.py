@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import gc
+import sys
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+
+from noisetransfer import gpus
+from noisetransfer.errors import StudyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
+
+T = TypeVar("T")
 
 LARGEST_STACK = {"cuda": 44, "cpu": 8}
 """Networks that run as one: on a GPU a prototype's choice, not measured with this code."""
@@ -19,11 +26,12 @@ BATCH = {"cuda": 2000, "cpu": 250}
 
 
 def device() -> torch.device:
-    """Choose the device, and settings that keep results the same from run to run.
+    """Choose the device (of several GPUs a free one), and settings that keep results the same in every run.
 
     One thread a process: sums keep their order whatever number of cores the workflow has, and two processes
     of one thread beat one of two. On a GPU: float32 instead of TF32, and cuDNN's deterministic kernels.
     """
+    gpus.take_one()
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
@@ -44,6 +52,31 @@ def stack_size(device: torch.device, bytes_each: int) -> int:
     free, _ = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return max(1, min(largest, int(0.8 * free) // bytes_each))
+
+
+def halving(compute: Callable[[int], T], size: int, of: str) -> T:
+    """Compute in parts of a size; where GPU memory runs out, begin anew with parts of half the size.
+
+    Args:
+        compute: size → result, which does not depend on the size.
+        size: the size to begin with.
+        of: what the size counts, for the log, such as "networks a stack".
+
+    Raises:
+        StudyError: if memory runs out with parts of one.
+    """
+    while True:
+        try:
+            return compute(size)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise StudyError(
+                    f"GPU memory runs out with 1 {of}: end what else uses the GPU (nvidia-smi lists it)"
+                ) from None
+        print(f"GPU memory ran out with {size} {of}: going on with {size // 2}", file=sys.stderr)
+        size //= 2
+        gc.collect()  # the step that failed holds its tensors in cycles
+        torch.cuda.empty_cache()
 
 
 class Replayed:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from noisetransfer.attacks import ATTACKS
-from noisetransfer.devices import BATCH, stack_size
+from noisetransfer.devices import BATCH, halving, stack_size
 from noisetransfer.networks import Stack, affine_head, pixels, run_shared, run_stack, without_bias
 from noisetransfer.noise import noisy_pixels
 from noisetransfer.progress import progress
@@ -257,8 +257,13 @@ def evaluate(networks: NoisyNetworks, test: Test, batch_size: int | None = None)
     Returns:
         one row per target × row × image: source, arm, target, image, label, prediction, draws_correct, K.
     """
-    device = networks.device
-    size, frames = batch_size or BATCH[device.type], []
+    size = batch_size or BATCH[networks.device.type]
+    return halving(lambda size: _evaluate(networks, test, size), size, "images a batch")
+
+
+def _evaluate(networks: NoisyNetworks, test: Test, size: int) -> pd.DataFrame:
+    """Test batch by batch of a size."""
+    device, frames = networks.device, []
     for start in progress(range(0, len(test.labels), size), "testing"):
         batch = slice(start, start + size)
         labels, indices = test.labels[batch].to(device), test.indices[batch].to(device)

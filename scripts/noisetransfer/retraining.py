@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from noisetransfer.devices import stack_size
+from noisetransfer.devices import halving, stack_size
 from noisetransfer.networks import Stack, pixels, run_stack, stack
 from noisetransfer.noise import noisy_pixels
 from noisetransfer.training import Batch, MakeBatch, Schedule, to, train
@@ -49,11 +49,27 @@ def train_suffixes(
         parameters (R, T, …) and losses (steps, R, T).
 
     Raises:
-        StudyError: if a loss is not finite.
+        StudyError: if a loss is not finite, or the GPU's memory does not hold one network.
     """
     d = sampler.scale.shape[-1]
     bytes_each = 4 * (ROOM * schedule.batch_size * d + len(labels) * d + sampler.rank * d)
-    limit = stack_size(sampler.device, bytes_each)
+    return halving(
+        lambda limit: _train_parts(suffixes, hidden, labels, indices, sampler, schedule, limit),
+        stack_size(sampler.device, bytes_each),
+        "networks a stack",
+    )
+
+
+def _train_parts(
+    suffixes: Sequence[nn.Sequential],
+    hidden: Callable[[slice], Hidden],
+    labels: Tensor,
+    indices: Tensor,
+    sampler: NoiseSampler,
+    schedule: Schedule,
+    limit: int,
+) -> tuple[Stack, Tensor]:
+    """Train R rows × T trials in stacks of at most `limit` networks, and put them together."""
     # all rows of few trials share more (activations, draws) than few rows of all trials
     row_parts = _parts(len(sampler.scale), limit)
     trial_parts = _parts(len(suffixes), max(1, limit // (row_parts[-1].stop - row_parts[-1].start)))

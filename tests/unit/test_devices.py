@@ -3,7 +3,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from noisetransfer.devices import LARGEST_STACK, Replayed, device, stack_size
+from noisetransfer.devices import LARGEST_STACK, Replayed, device, halving, stack_size
+from noisetransfer.errors import StudyError
 from structures import CPU, OnGpu
 
 GPU = torch.device("cuda")
@@ -162,3 +163,40 @@ def test_on_a_cpu_every_step_goes_as_it_is(monkeypatch):
     results = [run(torch.ones(3), torch.tensor(1.0)) for _ in range(6)]
     assert machine.log == ["step on main"] * 6
     assert [float(own[0]) for own in results] == [2 + 1 + 4.0 * i for i in range(1, 7)]
+
+
+def runs_out_above(largest):
+    """A computation whose memory runs out with parts of more than `largest`; it logs what it tried."""
+    tried = []
+
+    def compute(size):
+        tried.append(size)
+        if size > largest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return "result"
+
+    return compute, tried
+
+
+def test_parts_are_halved_until_memory_suffices_and_the_log_says_so(capsys):
+    compute, tried = runs_out_above(11)
+    assert halving(compute, 44, "networks a stack") == "result"
+    assert tried == [44, 22, 11]
+    told = capsys.readouterr().err
+    assert "ran out with 44 networks a stack: going on with 22" in told
+    assert "ran out with 22 networks a stack: going on with 11" in told
+
+
+def test_memory_that_does_not_hold_one_part_is_an_error_that_says_what_to_do():
+    compute, tried = runs_out_above(0)
+    with pytest.raises(StudyError, match=r"GPU memory runs out with 1 images a batch.*nvidia-smi"):
+        halving(compute, 5, "images a batch")
+    assert tried == [5, 2, 1]
+
+
+def test_other_errors_pass():
+    def compute(size):
+        raise ValueError("something else")
+
+    with pytest.raises(ValueError, match="something else"):
+        halving(compute, 4, "networks a stack")

@@ -163,6 +163,26 @@ def test_a_stack_is_as_large_as_the_device_allows(monkeypatch, data, activations
     assert wider > first > without >= 4 * (8 + N) * 12
 
 
+def test_stacks_become_smaller_where_memory_runs_out(
+    monkeypatch, data, activations, together, capsys
+):
+    real, sizes = retraining.train, []
+
+    def train(module, parameters, *arguments, **options):
+        sizes.append(len(next(iter(parameters.values()))))
+        if sizes[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(module, parameters, *arguments, **options)
+
+    monkeypatch.setattr(retraining, "train", train)
+    parameters, losses = run(data, activations)
+    assert max(sizes) > 3 >= max(sizes[-4:])
+    assert "going on with" in capsys.readouterr().err
+    assert torch.allclose(losses, together[1], atol=1e-5)
+    for name, values in together[0].items():
+        assert torch.allclose(parameters[name], values, atol=1e-5)
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 44, 100])
 @pytest.mark.parametrize("count", [1, 2, 3, 9, 44, 45, 100])
 def test_things_are_cut_into_few_equal_parts(count, limit):

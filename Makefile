@@ -1,25 +1,34 @@
 # make run          install, run the default study
 # make paper-quick  one trial of the paper's heatmap on Fashion-MNIST, about 20 minutes on two cores
 # make paper        the whole paper: eight experiments, ten trials; for a GPU
+# make plan         what a study will cost, before it runs: make plan STUDY=studies/paper.yaml
 # make test         unit and workflow tests;  make test-all  those and the published numbers
 # make lint         every check of style and types
 # make clean        remove results;  make clean-all  also downloads and the environment
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
-# with a GPU, one job at a time on it
-PROFILE ?= $(if $(shell command -v nvidia-smi),gpu,default)
+# with GPUs, as many jobs on them at a time as there are
+GPUS := $(filter-out 0,$(shell nvidia-smi --list-gpus 2>/dev/null | grep -c ^GPU))
+PROFILE ?= $(if $(GPUS),gpu,default)
+WHERE := --workflow-profile profiles/$(PROFILE)$(if $(filter gpu,$(PROFILE)),$(GPUS:%= --resources gpu=%))
 
-.PHONY: run paper-quick paper install test test-all lint clean clean-all
+# the study that make plan asks about
+STUDY ?= config.yaml
+
+.PHONY: run paper-quick paper plan install test test-all lint clean clean-all
 
 run: install
-	$(SNAKEMAKE) --workflow-profile profiles/$(PROFILE)
+	$(SNAKEMAKE) $(WHERE)
 
 paper-quick: install
-	$(SNAKEMAKE) --workflow-profile profiles/$(PROFILE) --configfile studies/paper_quick.yaml
+	$(SNAKEMAKE) $(WHERE) --configfile studies/paper_quick.yaml
 
 paper: install
-	$(SNAKEMAKE) --workflow-profile profiles/$(PROFILE) --configfile studies/paper.yaml
+	$(SNAKEMAKE) $(WHERE) --configfile studies/paper.yaml
+
+plan: install
+	@$(BIN)/python benchmarks/plan.py $(WHERE) --configfile $(STUDY)
 
 install: .venv/installed
 

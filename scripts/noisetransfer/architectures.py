@@ -21,10 +21,15 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Hidden layers 1, 2, …: first the convolutions, then fully connected ones; a linear read-out on top."""
+    """Hidden layers 1, 2, …: first the convolutions, then fully connected ones; a linear read-out on top.
+
+    Attributes:
+        images: (C, H, W) of the images that it is made for.
+    """
 
     convolutions: tuple[Convolution, ...]
     linear: tuple[int, ...]
+    images: tuple[int, int, int] = (1, 28, 28)
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -217,11 +217,13 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StudyError(f"{path}: damaged or missing ({error}); {_REMEDY}") from error
 
 
 _REMEDY = "delete it and run again, the workflow makes it anew"
+# what a header raises that is not ours: other keys or types, numbers that numpy lacks, nesting without end
+_MISREAD = (KeyError, ValueError, TypeError, AttributeError, RecursionError)
 
 
 @contextmanager
@@ -233,7 +235,7 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
             yield file
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, *_MISREAD) as error:
         raise StudyError(f"{path}: damaged or truncated ({error}); {_REMEDY}") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import (
@@ -27,6 +28,11 @@ from noisetransfer.plan import OWN
 from noisetransfer.variants import variant
 
 ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+# anchors of YAML nest a short text into gigabytes: no message writes a whole value
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
 
 
 class Model(BaseModel):
@@ -57,10 +63,10 @@ def _unique(values: list[str]) -> list[str]:
 
 def _block(value: object) -> str:
     """Check a block of trials, `3` or `0-4`, and return it as the text that names it in paths."""
-    text = str(value)
+    text = str(value) if isinstance(value, int | str) else ""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
     if not match or int(match[2] or match[1]) < int(match[1]):
-        raise ValueError(f"{value!r} is no block of trials; write one as 0-4 or 3")
+        raise ValueError(f"{_SHORT.repr(value)} is no block of trials; write one as 0-4 or 3")
     return text
 
 
@@ -86,7 +92,9 @@ def _tau(value: object) -> str:
         return UNSCALED
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
         return repr(float(value))
-    raise ValueError(f"{value!r} is no trace scale; write a number above 0, or {UNSCALED}")
+    raise ValueError(
+        f"{_SHORT.repr(value)} is no trace scale; write a number above 0, or {UNSCALED}"
+    )
 
 
 def _as_list(value: object) -> object:
@@ -340,7 +348,7 @@ def _explain(error: Any, raw: Mapping[str, Any]) -> Iterable[str]:
         return message.splitlines()
     if error["type"] == "extra_forbidden":
         return [f"{place}: unknown key; allowed: {_list(_keys_beside(error['loc']))}"]
-    value = "" if error["type"] == "missing" else f" (found {error['input']!r})"
+    value = "" if error["type"] == "missing" else f" (found {_SHORT.repr(error['input'])})"
     return [f"{place}: {message}{value}"]
 
 

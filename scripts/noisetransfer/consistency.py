@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 def faults(study: Study) -> list[str]:
     """Return what is wrong between the sections of a study, each with its key and what is allowed."""
-    checks = (_unknown_ids, _bad_splits, _bad_grids, _computed_twice, _bad_figures, _bad_checks)
+    checks = (
+        _unknown_ids,
+        _bad_images,
+        _bad_splits,
+        _bad_grids,
+        _computed_twice,
+        _bad_figures,
+        _bad_checks,
+    )
     for check in checks:
         found = list(dict.fromkeys(check(study)))
         if found:  # the later checks rely on the earlier ones
@@ -92,6 +100,22 @@ def _bad_budget(study: Study, name: str) -> Iterable[str]:
         for fault in error.errors():
             key = ".".join(map(str, fault["loc"]))
             yield f"attacks.{name}.{key}: {fault['msg']} (keys of {name}: {allowed})"
+
+
+def _bad_images(study: Study) -> Iterable[str]:
+    for name, network in study.networks.items():
+        found = DATASETS[network.dataset].shape
+        wanted = ARCHITECTURES[network.architecture].images
+        if found != wanted:
+            fitting = _list(id for id, dataset in DATASETS.items() if dataset.shape == wanted)
+            yield (
+                f"networks.{name}.dataset: {network.architecture} takes images of {_size(wanted)}, "
+                f"but {network.dataset} has {_size(found)}; allowed: {fitting}"
+            )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def _bad_splits(study: Study) -> Iterable[str]:

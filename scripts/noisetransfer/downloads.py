@@ -19,6 +19,7 @@ from noisetransfer.errors import StudyError
 CHUNK = 65536  # bytes
 TIMEOUT = 30.0  # seconds of silence after which a connection counts as cut
 PAUSE = 1.0  # seconds between attempts when the server asks for nothing
+LARGEST = 2**30  # bytes: no original is larger, whatever a server sends
 LONGEST_PAUSE = 60.0  # seconds, whatever the server asks for
 HTML = "got an HTML page, not the file"
 
@@ -126,7 +127,7 @@ def _request(url: str, have: int) -> requests.Response:
         headers["Range"] = f"bytes={have}-"
     try:
         return requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # ValueError: redirected to no address
         raise _PassingError(f"no connection ({type(error).__name__})") from error
 
 
@@ -148,7 +149,7 @@ def _check_answer(response: requests.Response, part: Path, have: int) -> None:
 def _pause(retry_after: str) -> float:
     try:
         return min(Retry().parse_retry_after(retry_after), LONGEST_PAUSE)
-    except InvalidHeader:
+    except (InvalidHeader, ValueError, OverflowError):  # no number, no date, or one out of range
         return PAUSE
 
 
@@ -162,6 +163,9 @@ def _save(response: requests.Response, part: Path, start: int) -> None:
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 out.write(chunk)
                 bar.update(len(chunk))
+                if out.tell() > LARGEST:
+                    part.unlink()
+                    raise _MirrorError(f"sends more than {LARGEST:,} bytes")
         except HTTPError as error:
             raise _PassingError(f"connection cut after {out.tell():,} bytes") from error
 

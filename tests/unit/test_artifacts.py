@@ -2,20 +2,28 @@
 
 import json
 import os
+import pickle
+import resource
 import stat
+import struct
 import subprocess
 import sys
+import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import torch
 from matplotlib.figure import Figure
+from pyarrow import parquet
 
 from noisetransfer.artifacts import (
     atomic,
+    read_json,
     read_spec,
     read_table,
     read_tensors,
@@ -248,6 +256,121 @@ def test_damaged_file_is_named_with_a_remedy(tmp_path, name, damage):
     with pytest.raises(StudyError, match="delete it and run again") as caught:
         READERS[name](path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+# files that attack
+
+
+class Attack:
+    """Unpickled, it makes the file `executed` in the working directory."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("executed"),)
+
+
+def torch_saved(path: Path) -> None:
+    torch.save({"x": Attack()}, path)
+
+
+def pickled(protocol: int):
+    return lambda path: path.write_bytes(pickle.dumps(Attack(), protocol))
+
+
+def between_magic_bytes(path: Path) -> None:
+    content = pickle.dumps(Attack())
+    path.write_bytes(b"PAR1" + content + struct.pack("<I", len(content)) + b"PAR1")
+
+
+def safetensors(header: object, content: bytes = b"", *, told: int | None = None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    size = struct.pack("<Q", len(text) if told is None else told)
+    return lambda path: path.write_bytes(size + text + content)
+
+
+def tensor(type: str, size: int, shape: list[int] | None = None):
+    layout = {"dtype": type, "shape": shape or [size], "data_offsets": [0, size]}
+    return safetensors({"x": layout}, b"0")
+
+
+def header(text: str):
+    return safetensors({"__metadata__": {"noisetransfer": text}})
+
+
+TENSOR_ATTACKS = {
+    "torch.save": torch_saved,
+    "pickle": pickled(5),
+    "pickle as text": pickled(0),
+    "header of 10 GB": safetensors({}, told=10**10),
+    "tensor of 10 GB": tensor("U8", 10**10),
+    "tensor of 10 GB in a byte": tensor("U8", 1, [10**10]),
+    "more than 2**64 bytes": tensor("F64", 1, [2**62, 2**62]),
+    "type that numpy lacks": tensor("F8_E4M3", 1),
+    "nested header": safetensors(b"[" * 10**6),
+    "nested specification": header("[" * 10**5),
+    "number for a header": header("5"),
+    "list for a header": header("[1]"),
+}
+
+
+@pytest.fixture
+def inert(tmp_path, monkeypatch):
+    """Nothing is executed, and it takes neither long nor much memory."""
+    monkeypatch.chdir(tmp_path)
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert time.monotonic() - start < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+    assert not (tmp_path / "executed").exists()
+
+
+def refusal(read, path: Path) -> str:
+    with pytest.raises(StudyError) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("attack", TENSOR_ATTACKS.values(), ids=TENSOR_ATTACKS)
+def test_file_that_attacks_is_no_tensor_file(tmp_path, inert, attack):
+    path = tmp_path / "x.safetensors"
+    attack(path)
+    assert "damaged" in refusal(READERS[path.name], path)
+    assert "damaged" in refusal(read_spec, path)
+    for_torch = partial(read_tensors, producer="evaluate", framework="pt")
+    assert refusal(for_torch, path)
+
+
+def test_specification_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    header('{"spec": 5}')(path)
+    assert "damaged" in refusal(read_spec, path)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [torch_saved, pickled(5), pickled(0), between_magic_bytes],
+    ids=["torch.save", "pickle", "pickle as text", "pickle between magic bytes"],
+)
+def test_pickle_is_no_table(tmp_path, inert, attack):
+    attack(tmp_path / "x.parquet")
+    assert "damaged" in refusal(read_table, tmp_path / "x.parquet")
+
+
+def test_pickle_inside_a_table_is_not_executed(tmp_path, inert):
+    """Arrow once unpickled the type of a column that its metadata gave."""
+    extension = {
+        "ARROW:extension:name": "arrow.py_extension_type",
+        "ARROW:extension:metadata": pickle.dumps(Attack()),
+    }
+    schema = pyarrow.schema([pyarrow.field("x", pyarrow.int64(), metadata=extension)])
+    parquet.write_table(pyarrow.table({"x": [1]}, schema), tmp_path / "x.parquet")
+    assert read_table(tmp_path / "x.parquet")["x"].tolist() == [1]
+
+
+@pytest.mark.parametrize("content", ["[" * 10**6, '{"a":' * 10**5, "", "<html>", "9" * 5000])
+def test_file_that_is_no_json_is_named(tmp_path, content):
+    (tmp_path / "x.json").write_text(content)
+    assert "delete it and run again" in refusal(read_json, tmp_path / "x.json")
 
 
 # writing

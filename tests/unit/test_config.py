@@ -261,7 +261,15 @@ ALONE = {"checks": {}, SOURCES: ["snow@5"], TARGETS: ["own"]}
 FAULTS = {
     "dataset that is not in the registry": (
         {"datasets.cifar": {"splits": {"train": 2, "test": 1}}},
-        "datasets: unknown 'cifar'; allowed: fashion_mnist, mnist, mnist_5k",
+        "datasets: unknown 'cifar'; allowed: cifar10, fashion_mnist, mnist, mnist_5k",
+    ),
+    "colour images for a network of grey ones": (
+        {
+            "datasets": {"cifar10": {"splits": {"train": 2, "test": 1}}},
+            "networks.v2.dataset": "cifar10",
+        },
+        "networks.v2.dataset: v2 takes images of 1 × 28 × 28, but cifar10 has 3 × 32 × 32; "
+        "allowed: fashion_mnist, mnist, mnist_5k",
     ),
     "one training image too many": (
         fashion(train=60000, validation=1, test=1),

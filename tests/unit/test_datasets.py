@@ -2,10 +2,13 @@
 
 import gzip
 import hashlib
+import io
 import runpy
 import socket
 import struct
 import sys
+import tarfile
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -65,16 +68,16 @@ FILES = {
 
 @pytest.fixture
 def publish(monkeypatch, tmp_path):
-    """Register a tiny "mnist" of the given files and return their folder."""
+    """Register a tiny dataset of the given files and return their folder."""
 
-    def register(files: dict[str, bytes]) -> Path:
+    def register(files: dict[str, bytes], name: str = "mnist", sizes=(20, 5)) -> Path:
         folder = tmp_path / "originals"
         folder.mkdir(exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
         sums = [RemoteFile(n, (hashlib.sha256(c).hexdigest(),)) for n, c in files.items()]
-        entry = replace(DATASETS["mnist"], files=tuple(sums), sizes=(20, 5), folders=lambda: [])
-        monkeypatch.setitem(DATASETS, "mnist", entry)
+        entry = replace(DATASETS[name], files=tuple(sums), sizes=sizes, folders=lambda: [])
+        monkeypatch.setitem(DATASETS, name, entry)
         return folder
 
     return register
@@ -180,6 +183,62 @@ def test_training_and_validation_images_come_from_one_pool_test_images_from_the_
         assert np.array_equal(split.images[:, 0], both[split.indices])
 
 
+# colour images in an archive
+
+
+PHOTOGRAPHS = np.random.default_rng(1).integers(0, 256, (24, 3, 32, 32), dtype=np.uint8)
+KINDS = np.arange(24, dtype=np.uint8) % 10
+BATCHES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
+
+
+def records() -> dict[str, bytes]:
+    """Return the members of an archive with four images a batch."""
+    rows = np.column_stack([KINDS, PHOTOGRAPHS.reshape(24, -1)])
+    names = (f"cifar-10-batches-bin/{name}" for name in BATCHES)
+    return {name: rows[4 * i : 4 * i + 4].tobytes() for i, name in enumerate(names)}
+
+
+def archive(members: dict[str, bytes], type: bytes = tarfile.REGTYPE) -> dict[str, bytes]:
+    """Return the original of a tiny CIFAR-10; `type` is that of its last member."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            if name == list(members)[-1]:
+                info.type = type
+            file.addfile(info, io.BytesIO(content))
+    return {"cifar-10-binary.tar.gz": packed.getvalue()}
+
+
+def test_colour_images_are_read_in_the_order_of_the_batches_whatever_that_of_the_archive(publish):
+    shuffled = {"cifar-10-batches-bin/readme.html": b"<html>"} | dict(reversed(records().items()))
+    folder = publish(archive(shuffled), "cifar10", (20, 4))
+    drawn = splits("cifar10", folder, {"train": 15, "validation": 5, "test": 4})
+    assert drawn["test"].indices.tolist() == [20, 21, 22, 23]
+    assert sorted([*drawn["train"].indices, *drawn["validation"].indices]) == list(range(20))
+    for split in drawn.values():
+        assert split.images.shape[1:] == DATASETS["cifar10"].shape
+        assert np.array_equal(split.images, PHOTOGRAPHS[split.indices])
+        assert np.array_equal(split.labels, KINDS[split.indices])
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (archive(records() | {"../x": b""}), "member '../x' leads out"),
+        (archive(records() | {"x": b""}, tarfile.SYMTYPE), "member 'x' is neither a plain file"),
+        (archive(dict(list(records().items())[1:])), r"data_batch_1\.bin' is missing"),
+    ],
+    ids=["name", "link", "missing"],
+)
+def test_hostile_archive_with_the_published_checksum_is_refused(publish, files, reason):
+    folder = publish(files, "cifar10", (20, 4))
+    with pytest.raises(StudyError, match=reason) as caught:
+        splits("cifar10", folder, {"train": 15, "test": 4})
+    assert str(caught.value).startswith(f"{folder / 'cifar-10-binary.tar.gz'}: damaged")
+
+
 # originals that are damaged
 
 
@@ -200,6 +259,11 @@ DAMAGES = {
     "labels instead of images": lambda packed: FILES["train-labels-idx1-ubyte.gz"],
     "fewer images than told": lambda packed: gzip.compress(gzip.decompress(packed)[:-784]),
     "header only": lambda packed: gzip.compress(gzip.decompress(packed)[:6]),
+    "more bytes than told": lambda packed: gzip.compress(gzip.decompress(packed) + b"0"),
+    "more images than expected": lambda packed: idx(np.zeros((21, 28, 28))),
+    "10 GB by its header": lambda packed: gzip.compress(
+        struct.pack(">4I", 0x803, 2**20, 100, 100) + gzip.decompress(packed)[16:]
+    ),
 }
 
 
@@ -220,6 +284,54 @@ def test_damaged_original_with_the_published_checksum_is_refused_too(publish, da
     with pytest.raises(StudyError, match=r"damaged .*; delete it and run again") as caught:
         splits("mnist", folder, {"train": 10, "test": 5})
     assert str(caught.value).startswith(f"{folder / name}: ")
+
+
+TABLE = b"".join(b",".join([b"%d" % (i % 256)] * 784 + [b"%d\n" % i]) for i in range(3))
+TABLES = {
+    "truncated": lambda packed: packed[: len(packed) // 2],
+    "no numbers": lambda packed: gzip.compress(TABLE.replace(b"1", b"x")),
+    "a row more": lambda packed: gzip.compress(TABLE + TABLE.splitlines()[0]),
+    "a row less": lambda packed: gzip.compress(TABLE[: TABLE.index(b"2")]),
+    "one column": lambda packed: gzip.compress(b"1\n2\n3\n"),
+    "a column more": lambda packed: gzip.compress(TABLE.replace(b"\n", b",0\n")),
+    "bomb": lambda packed: gzip.compress(TABLE + b"\n" * 10_000),
+}
+
+
+def test_table_of_digits_is_read(publish):
+    folder = publish({DIGITS: gzip.compress(TABLE)}, "mnist_5k", (3,))
+    split = splits("mnist_5k", folder, {"train": 3})["train"]
+    assert split.labels.tolist() == [0, 1, 2]
+    assert (split.images == np.arange(3).reshape(3, 1, 1, 1)).all()
+
+
+@pytest.mark.parametrize("damage", TABLES.values(), ids=TABLES)
+def test_damaged_table_with_the_published_checksum_is_refused(publish, damage):
+    folder = publish({DIGITS: damage(gzip.compress(TABLE))}, "mnist_5k", (3,))
+    with pytest.raises(StudyError, match=r"damaged .*; delete it and run again") as caught:
+        splits("mnist_5k", folder, {"train": 3})
+    assert str(caught.value).startswith(f"{folder / DIGITS}: ")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "sizes"),
+    [
+        ("mnist", "train-images-idx3-ubyte.gz", (20, 5)),
+        ("mnist", "t10k-labels-idx1-ubyte.gz", (20, 5)),
+        ("mnist_5k", DIGITS, (3,)),
+        ("cifar10", "cifar-10-binary.tar.gz", (20, 4)),
+    ],
+)
+def test_gzip_bomb_with_the_published_checksum_is_not_unpacked(publish, dataset, name, sizes):
+    bomb = gzip.compress(bytes(20_000_000), 1) * 10
+    folder = publish({**(FILES if dataset == "mnist" else {}), name: bomb}, dataset, sizes)
+    tracemalloc.start()
+    try:
+        with pytest.raises(StudyError, match=rf"{name}: damaged \(unpacks to more than"):
+            splits(dataset, folder, {"train": 3})
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_html_page_in_the_place_of_an_original_is_named_as_such(publish):

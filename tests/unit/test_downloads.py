@@ -9,9 +9,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,12 +227,31 @@ def test_server_that_ignores_range_starts_again(client: Client) -> None:
     assert client.ranges() == ["bytes=1000-"]
 
 
-def test_server_that_resumes_at_the_wrong_place_is_not_believed(client: Client) -> None:
+@pytest.mark.parametrize("start", ["bytes 0", "bytes 1", "bytes 10000", "pages 1000", ""])
+def test_server_that_resumes_at_the_wrong_place_is_not_believed(client: Client, start: str) -> None:
     client.part.write_bytes(DATA[:1000])
-    misplaced = status(206, Content_Range=f"bytes 0-{len(DATA) - 1}/{len(DATA)}")
+    misplaced = status(206, Content_Range=f"{start}-{len(DATA) - 1}/{len(DATA)}")
     with pytest.raises(StudyError, match="first/: could not resume"):
         client.get(misplaced, status(404), attempts=1)
     assert client.ranges() == ["bytes=1000-", None]
+
+
+def test_server_that_sends_less_than_the_rest_is_asked_for_the_whole(client: Client) -> None:
+    client.part.write_bytes(DATA[:1000])
+    some = {"Content_Range": f"bytes 1000-1999/{len(DATA)}"}
+    less: Answer = lambda handler: handler.reply(206, DATA[1000:2000], **some)  # noqa: E731
+    assert client.get(less, whole()).read_bytes() == DATA
+    assert client.paths() == ["/first/data.gz"] * 2
+    assert client.ranges() == ["bytes=1000-", None]
+
+
+def test_download_cut_twice_goes_on_where_it_was(client: Client) -> None:
+    def cut_again(handler: Handler) -> None:
+        where = {"Content_Range": f"bytes 1000-{len(DATA) - 1}/{len(DATA)}"}
+        handler.reply(206, DATA[1000:5000], Content_Length=str(len(DATA) - 1000), **where)
+
+    assert client.get(cut(1000), cut_again, resume).read_bytes() == DATA
+    assert client.ranges() == [None, "bytes=1000-", "bytes=5000-"]
 
 
 def test_416_drops_the_part(client: Client) -> None:
@@ -246,7 +267,7 @@ def test_resumed_file_with_a_wrong_hash_is_dropped(client: Client) -> None:
 
 
 @pytest.mark.parametrize("code", [429, 503])
-@pytest.mark.parametrize(("asked", "waited"), [("7", 7), ("3600", 60), ("soon", 1)])
+@pytest.mark.parametrize(("asked", "waited"), [("7", 7), ("3600", 60), ("soon", 1), ("-7", 1)])
 def test_busy_server_is_given_the_time_it_asks_for(
     client: Client, code: int, asked: str, waited: float
 ) -> None:
@@ -255,13 +276,31 @@ def test_busy_server_is_given_the_time_it_asks_for(
     assert client.paths() == ["/first/data.gz"] * 2
 
 
-def test_retry_after_may_be_a_date(client: Client) -> None:
-    client.get(status(503, Retry_After=formatdate(time.time() + 20, usegmt=True)), whole())
-    assert 10 < client.waits[0] <= 20
+@pytest.mark.parametrize("code", [429, 503])
+@pytest.mark.parametrize(("ahead", "least", "most"), [(20, 10, 20), (3600, 60, 60), (-20, 0, 0)])
+def test_retry_after_may_be_a_date(
+    client: Client, code: int, ahead: int, least: float, most: float
+) -> None:
+    date = formatdate(time.time() + ahead, usegmt=True)
+    assert client.get(status(code, Retry_After=date), whole()).read_bytes() == DATA
+    assert least <= client.waits[0] <= most
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["Fri, 31 Dec 99999 23:59:59 GMT", f"Fri, 31 Dec {'9' * 20} 23:59:59 GMT", "9" * 5000],
+    ids=["year 99999", "year of 20 digits", "5000 digits"],
+)
+def test_retry_after_out_of_range_is_ignored(client: Client, asked: str) -> None:
+    assert client.get(status(503, Retry_After=asked), whole()).read_bytes() == DATA
+    assert client.waits == [1]
 
 
 @pytest.mark.parametrize("sent", [0, downloads.CHUNK])
-def test_silent_server_is_left(client: Client, monkeypatch: pytest.MonkeyPatch, sent: int) -> None:
+@pytest.mark.parametrize(("attempts", "then"), [(2, "first"), (1, "second")])
+def test_silent_server_is_left(
+    client: Client, monkeypatch: pytest.MonkeyPatch, sent: int, attempts: int, then: str
+) -> None:
     left, waited = threading.Event(), []
 
     def stall(handler: Handler) -> None:
@@ -270,11 +309,12 @@ def test_silent_server_is_left(client: Client, monkeypatch: pytest.MonkeyPatch, 
         waited.append(left.wait(5))
 
     monkeypatch.setattr(downloads, "TIMEOUT", 0.3)
-    path = client.get(stall, resume if sent else whole())
+    path = client.get(stall, resume if sent else whole(), attempts=attempts)
     assert waited == []  # the first connection is still open
     left.set()
     assert path.read_bytes() == DATA
     assert client.ranges() == [None, f"bytes={sent}-" if sent else None]
+    assert client.paths() == ["/first/data.gz", f"/{then}/data.gz"]
 
 
 def test_missing_file_sends_to_the_next_mirror_at_once(client: Client) -> None:
@@ -283,9 +323,99 @@ def test_missing_file_sends_to_the_next_mirror_at_once(client: Client) -> None:
     assert client.waits == []
 
 
-def test_all_mirrors_dead_names_each_with_its_reason(server: Server, tmp_path: Path) -> None:
+@pytest.fixture
+def closed() -> str:
+    """The address of a port that nothing listens at."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
-        closed = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+        return f"http://127.0.0.1:{unused.getsockname()[1]}/"
+
+
+def test_mirror_that_refuses_connections_sends_to_the_next(client: Client, closed: str) -> None:
+    client.server.answers[:] = [whole()]
+    mirrors = [closed, client.server.url]
+    path = fetch(FILE, mirrors, client.folder, sleep=client.waits.append)
+    assert path.read_bytes() == DATA
+    assert client.waits == [1, 1]
+
+
+def test_mirror_without_an_address_sends_to_the_next(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, asked = socket.getaddrinfo, []
+
+    def look_up(host: str, *options: Any, **more: Any) -> Any:
+        asked.append(host)
+        if host == "gone.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return find(host, *options, **more)
+
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    client.server.answers[:] = [whole(), status(404)]
+    mirrors = ["http://gone.invalid/", client.server.url]
+    assert fetch(FILE, mirrors, client.folder, attempts=1).read_bytes() == DATA
+    assert asked == ["gone.invalid", "127.0.0.1"]
+    with pytest.raises(StudyError, match=r"http://gone\.invalid/: no connection"):
+        fetch(FILE, mirrors, client.folder / "other", attempts=1)
+
+
+@pytest.mark.parametrize("address", ["http://[", "http://a..b/", "http://\x80/", "file:///data.gz"])
+def test_mirror_that_redirects_to_no_address_sends_to_the_next(
+    client: Client, address: str
+) -> None:
+    path = client.get(status(302, Location=address), whole(), attempts=1)
+    assert path.read_bytes() == DATA
+    assert client.paths() == ["/first/data.gz", "/second/data.gz"]
+
+
+def test_empty_file_is_not_kept(client: Client) -> None:
+    with pytest.raises(StudyError) as caught:
+        client.get(whole(b""), whole(b""))
+    assert str(caught.value).count(f"found {sha256(b'')}") == 2
+    assert client.names() == []
+    assert client.get(whole(b""), whole()).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("name", ["data.gz", "data.gz.part"])
+def test_empty_file_on_disk_is_not_taken(client: Client, name: str) -> None:
+    (client.folder / name).touch()
+    assert client.get(whole()).read_bytes() == DATA
+    assert client.ranges() == [None]
+
+
+@pytest.mark.parametrize("data", [DATA, OTHER], ids=["right", "wrong"])
+def test_file_has_no_name_before_its_hash_matches(
+    client: Client, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    named = []
+
+    def look(*_: object) -> None:
+        named.append((client.folder / "data.gz").exists())
+
+    def slowly(handler: Handler) -> None:
+        handler.reply(200, data[:200_000], Content_Length=str(len(data)))
+        for _ in range(500):
+            if client.part.exists() and client.part.stat().st_size:
+                break
+            time.sleep(0.01)
+        look()
+        handler.wfile.write(data[200_000:])
+
+    def hashed(path: Path) -> str:
+        look()
+        return sha256(path.read_bytes())
+
+    monkeypatch.setattr(downloads.pooch, "file_hash", hashed)
+    with nullcontext() if data == DATA else pytest.raises(StudyError):
+        client.get(slowly, attempts=1)
+    assert named[:2] == [False, False]
+    assert not any(named)
+    assert client.names() == (["data.gz"] if data == DATA else [])
+
+
+def test_all_mirrors_dead_names_each_with_its_reason(
+    server: Server, tmp_path: Path, closed: str
+) -> None:
     server.answers[:] = [status(404), status(503), cut(2000)]
     mirrors = [closed, *(server.url + name for name in ("a/", "b/", "c/"))]
     with pytest.raises(StudyError) as caught:
@@ -324,6 +454,14 @@ def test_damaged_file_does_not_outlive_a_failed_download(client: Client) -> None
     (client.folder / "data.gz").write_bytes(DATA[:-1])
     with pytest.raises(StudyError):
         client.get(status(404), status(404))
+    assert client.names() == []
+
+
+def test_a_server_that_never_ends_is_left(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "LARGEST", 200_000)
+    with pytest.raises(StudyError, match="sends more than 200,000 bytes"):
+        client.get(whole(), whole())
+    assert client.paths() == ["/first/data.gz", "/second/data.gz"]
     assert client.names() == []
 
 

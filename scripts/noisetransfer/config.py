@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from math import inf
 from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, Literal, get_origin
@@ -29,6 +30,8 @@ from noisetransfer.variants import variant
 
 ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
+
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 
 # anchors of YAML nest a short text into gigabytes: no message writes a whole value
 _SHORT = Repr()
@@ -90,8 +93,10 @@ def _network(value: str) -> str:
 def _tau(value: object) -> str:
     if value == UNSCALED:
         return UNSCALED
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
-        return repr(float(value))
+    # provenance.json holds numbers as the text of the tables
+    number = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+    if isinstance(number, int | float) and not isinstance(number, bool) and 0 < number < inf:
+        return repr(float(number))
     raise ValueError(
         f"{_SHORT.repr(value)} is no trace scale; write a number above 0, or {UNSCALED}"
     )

@@ -1,5 +1,6 @@
 """The schema of a study file: what is shipped loads; a fault names its key and what is allowed."""
 
+import json
 import re
 import subprocess
 import sys
@@ -490,6 +491,7 @@ def test_an_experiment_is_one_grid_or_a_list_of_them():
     [
         (2, ["2.0"]),
         (0.5, ["0.5"]),
+        ("5e-1", ["0.5"]),  # YAML reads it as text
         ("unscaled", ["unscaled"]),
         ([0.25, 1, "unscaled"], ["0.25", "1.0", "unscaled"]),
         ({"others": 2, "noise_and_weather": 2}, ["2.0"]),
@@ -499,6 +501,17 @@ def test_trace_scales_are_read_in_their_one_spelling(written, read):
     grid = transfer({TAU: written, "figures": {"transfer": "strength"}})
     assert [grid.taus_of(unit) for unit in grid.sources] == [read, read]
     assert grid.taus == read
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1e999", "nan", "0,5", " 1", "one"])
+def test_other_text_is_no_trace_scale(text):
+    assert "is no trace scale; write a number above 0" in fault({TAU: text})
+
+
+@pytest.mark.parametrize("path", [*SHIPPED, *TESTED], ids=lambda path: path.name)
+def test_a_study_is_read_again_from_its_provenance(path):
+    study = load(yaml.safe_load(path.read_text()))
+    assert load(json.loads(study.model_dump_json())) == study
 
 
 def test_trace_scales_may_differ_by_source():

@@ -1,0 +1,213 @@
+"""What a study will cost: the work of jobs, lines fitted to finished ones, and what new ones take."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from noisetransfer import cost
+from noisetransfer.config import Study, load
+from noisetransfer.cost import CPU, STAGES, Cost, Job, Observation, estimate, fit, fit_line
+from noisetransfer.errors import StudyError
+
+ROOT = Path(__file__).parents[2]
+TEXT = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+RULES = dict(re.findall(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", TEXT, re.M | re.S))
+ON_A_GPU = "NVIDIA H100"
+
+
+def study(trials: str = "0-1", rank: int | str = 256, epochs: int = 6) -> Study:
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"checks": {}, "trials": [trials]}
+    raw["trainings"]["standard"]["epochs"] = epochs
+    raw["noise"]["rank"] = rank
+    raw["suites"] |= {"one": ["snow@5"], "two": ["snow@5", "rotate@2"], "hit": ["pgd@0.1"]}
+    raw["suites"] |= {"large": ["clean@0", "fog@1", "snow@5"], "small": ["clean@0"]}
+    return load(raw)
+
+
+def job(name: str, **changes) -> Job:
+    return Job.named(study(**changes), name)
+
+
+def seen(name: str, seconds: float, device: str = CPU, **changes) -> Observation:
+    values = {"seconds": seconds, "memory": 1e9, "disk": 1e6}
+    return Observation(job(name, **changes), device, values)
+
+
+def retraining(trials: str) -> str:
+    return f"retrain_suffix/v2/L2/tau0.5/one/{trials}"
+
+
+def only(observations: list[Observation], name: str, device: str = CPU, **changes) -> Cost:
+    (found,) = estimate(fit(observations), [job(name, **changes)], device)
+    return found
+
+
+# the work of jobs
+
+NAMES = {
+    "retrieve_dataset/mnist_5k/mnist_5k.csv.gz": 1,
+    "prepare_dataset/mnist_5k": 5000,
+    "modify_images/mnist_5k/snow@5/test": 1000,
+    "attack_images/mnist_5k/pgd@0.1/v2/0-1": 3500 * 2 * 5,
+    "train_network/v2/0-1": 3500 * 6 * 2,
+    "train_network/v2+pgd@0.1x0.5/0": 3500 * 6 * 3.5,
+    "record_activations/v2/L2/0-1": 3500 * 2,
+    "fit_covariance/v2/L2/two/0-1": 3500 * 2 * 2,
+    "retrain_suffix/v2/L2/tau0/any/0": 3500 * 6,
+    "retrain_suffix/v2/L2/tau0.5/two/0-1": 3500 * 6 * (3 * 2) * 2,
+    "evaluate/retrain/v2/L2/tau0/any/small/0": 1000 * 10 * (cost.DRAW + 1),
+    "evaluate/retrain/v2/L2/tau0.5/two/large/0-1": 1000 * 2 * 3 * 10 * (2 * cost.DRAW + 2 * 3),
+    "evaluate/retrain/v2/L2/tau0/any/hit/0": 1000 * (10 * (cost.DRAW + 1) + 5 * cost.QUERY),
+    "tabulate_results/transfer": 1000 * 2 * 10 * (9 * 3 + 2),
+    "tabulate_losses/transfer": 3500 * 6 * 2 * (9 * 3 + 2),
+    "plot_transfer/transfer": 1,
+    "plot_experiment/transfer_published_heatmap": 1,
+    "plot_modifications/mnist_5k": 1,
+    "check_results/transfer": 1,
+    "require_checks/transfer": 1,
+    "write_provenance": 1,
+}
+
+
+@pytest.mark.parametrize(("name", "work"), NAMES.items(), ids=NAMES)
+def test_work_of_a_job(name, work):
+    found = job(name)
+    assert cost.work(found.study, found.rule, found.wildcards) == pytest.approx(work)
+    assert all(size > 0 for size in found.sizes().values())
+
+
+def test_every_rule_with_a_benchmark_file_is_known_by_the_path_and_the_device_of_its_rule():
+    benchmarks = r'\{BENCHMARKS\}/(\w+)/?(.*?)\.tsv"'
+    found = dict(re.findall(benchmarks, TEXT.replace("{{", "{").replace("}}", "}")))
+    assert found == {rule: stage.path for rule, stage in STAGES.items()}
+    assert {rule for rule in found if "gpu=1" in RULES[rule]} == {
+        rule for rule, stage in STAGES.items() if stage.gpu
+    }
+    assert set(found) == {name.partition("/")[0] for name in NAMES}
+
+
+def test_the_log_file_of_a_rule_names_its_job_as_the_benchmark_file_does():
+    logs, benchmarks = (
+        re.findall(rf'"{{{kind}}}/(\S+)\.\w+"', TEXT) for kind in ("LOGS", "BENCHMARKS")
+    )
+    assert logs == benchmarks
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["dream/v2", "train_network/v2", "train_network/v9/0", "fit_covariance/v2/L2/gone/0"],
+)
+def test_a_job_that_the_study_does_not_have_is_refused(name):
+    with pytest.raises(StudyError):
+        job(name)
+
+
+# lines
+
+
+def test_start_and_slope_are_found_again():
+    line = fit_line([(size, 3 + 0.5 * size) for size in (10, 20, 80)], 2)
+    assert (line.start, line.slope) == pytest.approx((3, 0.5))
+    assert line.excess == pytest.approx(0, abs=1e-6)
+    assert line.covers(80)
+    assert not line.covers(81)
+
+
+def test_values_of_one_size_grow_in_proportion_beyond_the_start():
+    line = fit_line([(10, 6), (10, 8)], 2)
+    assert [line.at(size) for size in (10, 20)] == pytest.approx([7, 12])
+    assert line.excess == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "values", [[5, 3, 9, 7], [9, 5, 3, 1], [1, 1, 9, 99]], ids=["noisy", "falling", "steep"]
+)
+def test_a_line_never_falls_starts_at_no_more_than_the_least_value_and_keeps_the_sum(values):
+    sizes = [10, 20, 40, 80]
+    line = fit_line(list(zip(sizes, values, strict=True)), 2)
+    assert line.slope >= 0
+    assert 0 <= line.start <= min(values) * (1 + 1e-6)
+    assert sum(map(line.at, sizes)) == pytest.approx(sum(values), rel=1e-3)
+
+
+# what is said of new jobs
+
+
+def test_jobs_of_a_rule_are_added_up():
+    times = {"0": 12, "0-1": 22, "0-2": 32, "0-3": 42}
+    several = [seen(retraining(trials), seconds) for trials, seconds in times.items()]
+    new = [job(retraining("0-1")), job(retraining("0-2")), job("train_network/v2/0")]
+    known, unknown = estimate(fit(several), new, CPU)
+    assert (known.rule, known.jobs, known.measured) == ("retrain_suffix", 2, 4)
+    assert known.seconds == pytest.approx(22 + 32)
+    assert known.spread == pytest.approx((1, 1))
+    assert (known.unknown, known.extrapolated) == (0, 0)
+    assert known.disk == pytest.approx(2e6, rel=0.01)
+    assert known.memory >= 1e9
+    assert (unknown.unknown, unknown.seconds, unknown.disk, unknown.memory) == (1, 0, None, None)
+
+
+def test_the_spread_is_of_times_predicted_from_the_other_jobs():
+    found = only([seen(retraining("0"), s) for s in (4, 8)], retraining("0"))
+    assert found.spread == pytest.approx((0.5, 2))
+    assert found.seconds == pytest.approx(6)
+
+
+def test_one_job_says_nothing_of_the_spread():
+    assert only([seen(retraining("0"), 4)], retraining("0")).spread is None
+
+
+def test_without_observations_everything_is_unknown():
+    found = only([], retraining("0"))
+    assert (found.unknown, found.measured, found.disk, found.memory) == (1, 0, None, None)
+
+
+def test_a_larger_job_is_extrapolated_and_takes_longer():
+    found = only([seen(retraining("0"), 12)], retraining("0-9"))
+    assert found.extrapolated == 1
+    assert found.seconds == pytest.approx(2 + 10 * 10)
+
+
+def test_of_a_job_that_is_larger_by_far_only_the_disk_is_known():
+    found = only([seen(retraining("0"), 12)], retraining("0-9"), epochs=600)
+    assert (found.unknown, found.extrapolated, found.seconds) == (1, 0, 0)
+    assert found.disk == pytest.approx(10e6)
+
+
+def test_another_rank_is_a_rough_guide_and_an_exact_factor_none():
+    low = [seen(retraining("0"), 12)]
+    assert only(low, retraining("0")).extrapolated == 0
+    assert only(low, retraining("0"), rank=16).extrapolated == 1
+    assert only(low, retraining("0"), rank=16).unknown == 0
+    assert only(low, retraining("0"), rank="full").unknown == 1
+
+
+def test_the_rank_does_not_matter_to_arms_without_a_source():
+    name = "retrain_suffix/v2/L2/tau0/any/0"
+    assert only([seen(name, 12)], name, rank="full").extrapolated == 0
+
+
+def test_another_site_says_nothing():
+    assert only([seen(retraining("0"), 12)], retraining("0").replace("L2", "L1")).unknown == 1
+
+
+def test_devices_are_not_mixed():
+    on_cpu, on_gpu = seen(retraining("0"), 100), seen(retraining("0"), 4, ON_A_GPU)
+    assert only([on_cpu], retraining("0"), ON_A_GPU).unknown == 1
+    assert only([on_gpu], retraining("0")).unknown == 1
+    both = [on_cpu, on_gpu]
+    assert [only(both, retraining("0"), d).seconds for d in (CPU, ON_A_GPU)] == [100, 4]
+
+
+def test_a_rule_without_a_gpu_is_the_same_on_every_device():
+    name = "modify_images/mnist_5k/snow@5/test"
+    assert only([seen(name, 9)], name, ON_A_GPU).seconds == pytest.approx(9)
+
+
+def test_another_corruption_is_a_rough_guide_and_a_transform_none():
+    known = [seen("modify_images/mnist_5k/snow@5/test", 9)]
+    assert only(known, "modify_images/mnist_5k/snow@1/test").extrapolated == 0
+    assert only(known, "modify_images/mnist_5k/fog@1/test").extrapolated == 1
+    assert only(known, "modify_images/mnist_5k/rotate@2.0/test").unknown == 1

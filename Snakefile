@@ -43,6 +43,9 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/provenance.json",
+        # named, though the provenance needs them too: else nobody sees that one was deleted
+        contact_sheets(),
+        [path for experiment in STUDY.experiments for path in results_of(experiment)],
     localrule: True
 
 

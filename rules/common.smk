@@ -45,9 +45,15 @@ wildcard_constraints:
     kind="|".join([*CURVES, "published_heatmap", "published_cells"]),
 
 
+def source(path):
+    """A file of the workflow, which jobs have beside them wherever they run: in no storage."""
+    stored = workflow.storage_settings.default_storage_provider
+    return sourcecache_entry(path, path) if stored else path
+
+
 def code_of(stage):
     """The command line of a stage and the library code that it runs: an edit of it reruns the stage."""
-    return dependencies.code(Path(f"scripts/{stage}.py"))
+    return list(map(source, dependencies.code(Path(f"scripts/{stage}.py"))))
 
 
 def code_of_training(network):
@@ -55,6 +61,11 @@ def code_of_training(network):
     own = "scripts/noisetransfer/attacks.py"
     attacked = variant(network).attack
     return [path for path in code_of("train_network") if attacked or path != own]
+
+
+def version_of(code):
+    """The content of a stage's code: with a clock set back, times would not tell of an edit."""
+    return dependencies.fingerprint(tuple(map(str, code)))
 
 
 def is_attack(modification):
@@ -241,7 +252,7 @@ def published_of(experiment):
     """The published tables that an experiment is compared with."""
     checks = STUDY.checks[experiment]
     return {
-        kind: str(found.table)
+        kind: source(str(found.table))
         for kind in ("published", "published_cells")
         if (found := getattr(checks, kind))
     }

@@ -22,6 +22,7 @@ rule fit_covariance:
         mem_mb=memory_of,
         runtime=growing(120),
     params:
+        code=version_of(code_of("fit_covariance")),
         rank=STUDY.noise.rank,
         ridge=STUDY.noise.ridge.model_dump_json(exclude_none=True),
     message:

@@ -23,6 +23,7 @@ rule evaluate:
         mem_mb=memory_of,
         runtime=growing(240),
     params:
+        code=version_of(code_of("evaluate")),
         study=STUDY.study,
         pairs=lambda w: json.dumps(pairs_of(w)),
         attacks=lambda w: json.dumps(

@@ -18,6 +18,7 @@ rule modify_images:
         mem_mb=growing(2000),
         runtime=growing(240),
     params:
+        code=version_of(code_of("modify_images")),
         seed=STUDY.seed,
     message:
         "Applying {wildcards.modification} to the {wildcards.split} images of {wildcards.dataset}"
@@ -45,6 +46,7 @@ rule attack_images:
         mem_mb=memory_of,
         runtime=growing(240),
     params:
+        code=version_of(code_of("attack_images")),
         attack=lambda w: json.dumps(attack(w.attack)),
         seed=STUDY.seed,
         trials=lambda w: trials_of(w.trials),

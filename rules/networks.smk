@@ -21,6 +21,7 @@ rule train_network:
         mem_mb=memory_of,
         runtime=growing(120),
     params:
+        code=lambda w: version_of(code_of_training(w.network)),
         architecture=lambda w: STUDY.network(w.network).architecture,
         activation=lambda w: STUDY.network(w.network).activation,
         training=lambda w: training_of(w.network),
@@ -55,6 +56,8 @@ rule record_activations:
         gpu=1,
         mem_mb=memory_of,
         runtime=growing(60),
+    params:
+        code=version_of(code_of("record_activations")),
     message:
         "Recording clean activations at {wildcards.site} of {wildcards.network}"
     shell:

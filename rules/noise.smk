@@ -23,6 +23,7 @@ rule retrain_suffix:
         mem_mb=memory_of,
         runtime=growing(240),
     params:
+        code=version_of(code_of("retrain_suffix")),
         noise=noise_of,
         input_noise=lambda w: variant(w.network).input_noise,
         covariance=lambda w, input: (

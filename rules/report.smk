@@ -16,6 +16,8 @@ rule tabulate_results:
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
+    params:
+        code=version_of(code_of("tabulate_results")),
     message:
         "Table of experiment {wildcards.experiment}"
     shell:
@@ -39,6 +41,7 @@ rule tabulate_losses:
         mem_mb=2000,
         runtime=10,
     params:
+        code=version_of(code_of("tabulate_losses")),
         study=STUDY.study,
     message:
         "Learning curves of experiment {wildcards.experiment}"
@@ -69,6 +72,7 @@ rule plot_transfer:
         mem_mb=1000,
         runtime=10,
     params:
+        code=version_of(code_of("plot_transfer")),
         title=lambda w: f"{STUDY.study}, {w.experiment}",
         order=lambda w: order_of(w.experiment),
         folder=lambda w, output: str(Path(output[0]).parent),
@@ -99,6 +103,7 @@ rule plot_experiment:
         mem_mb=1000,
         runtime=10,
     params:
+        code=version_of(code_of("plot_experiment")),
         title=lambda w: f"{STUDY.study}, {w.experiment}",
     message:
         "Figure {wildcards.kind} of {wildcards.experiment}"
@@ -125,6 +130,8 @@ rule plot_modifications:
     resources:
         mem_mb=growing(6000),
         runtime=growing(10),
+    params:
+        code=version_of(code_of("plot_modifications")),
     message:
         "Contact sheet of the modifications of {wildcards.dataset}"
     shell:
@@ -152,6 +159,7 @@ rule check_results:
         mem_mb=1000,
         runtime=10,
     params:
+        code=version_of(code_of("check_results")),
         checks=lambda w: STUDY.checks[w.experiment].model_dump_json(),
         published=lambda w: " ".join(
             f"--{kind.replace('_', '-')} {table}"
@@ -182,6 +190,8 @@ rule require_checks:
     resources:
         mem_mb=500,
         runtime=5,
+    params:
+        code=version_of(code_of("require_checks")),
     message:
         "Requiring the checks of experiment {wildcards.experiment}"
     shell:
@@ -206,6 +216,7 @@ rule write_provenance:
         mem_mb=1000,
         runtime=10,
     params:
+        code=version_of(code_of("write_provenance")),
         study=STUDY.model_dump_json(),
         benchmarks=BENCHMARKS,
     message:

@@ -4,7 +4,8 @@
 rule retrieve_dataset:
     # no code among the inputs: the checksum vouches for the content, whatever code fetched it
     output:
-        "resources/{dataset}/{file}",
+        # on this machine, as its only reader below, where all other results are in a storage
+        local("resources/{dataset}/{file}"),
     log:
         f"{LOGS}/retrieve_dataset/{{dataset}}/{{file}}.log",
     benchmark:
@@ -29,7 +30,10 @@ rule prepare_dataset:
         code=code_of("prepare_dataset"),
         # checksums vouch for them: where they came from, and when, reruns nothing
         files=lambda w: ancient(
-            [f"resources/{w.dataset}/{f.name}" for f in DATASETS[w.dataset].files]
+            [
+                local(f"resources/{w.dataset}/{f.name}")
+                for f in DATASETS[w.dataset].files
+            ]
         ),
     output:
         **{split: f"{DATA}/{split}.safetensors" for split in SPLITS},
@@ -44,6 +48,7 @@ rule prepare_dataset:
         mem_mb=2000,
         runtime=30,
     params:
+        code=version_of(code_of("prepare_dataset")),
         splits=lambda w: json.dumps(STUDY.datasets[w.dataset].splits.model_dump()),
         folder=lambda w: f"resources/{w.dataset}",
     message:

@@ -10,6 +10,8 @@ import hashlib
 import io
 import json
 import os
+import platform
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,27 +27,49 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMAT = "noisetransfer/1"
+PARTIAL = ".partial"
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, delete it on failure."""
-    temporary = None
+    """Yield a path to write to; what stands there is renamed to `path` on success, deleted on failure.
+
+    It lies in a hidden folder beside `path`. Those that killed processes of this machine left are deleted.
+    """
+    folder = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
-        )
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp's 0600 would shut colleagues out
-        temporary.replace(path)
+        start = f".{path.name}.{platform.node()}."
+        _sweep(path.parent, start)
+        made = tempfile.mkdtemp(PARTIAL, f"{start}{os.getpid()}.", path.parent)
+        folder = Path(made)
+        yield folder / path.name
+        (folder / path.name).chmod(0o644)  # else a colleague may not read it
+        (folder / path.name).replace(path)
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        if temporary:
-            temporary.unlink(missing_ok=True)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path, start: str) -> None:
+    """Delete the folders of a file whose process is dead; its number follows the start of their names."""
+    for folder in parent.iterdir():
+        name = folder.name
+        own = name.startswith(start) and name.endswith(PARTIAL)
+        if own and not _runs(int(name.removeprefix(start).partition(".")[0])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_tensors(
@@ -113,28 +137,56 @@ def read_spec(path: Path) -> dict[str, Any]:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as Parquet or CSV, by the suffix of `path`."""
+    """Write a table as Parquet, with a checksum of its content, or CSV, by the suffix of `path`."""
     with atomic(path) as temporary:
         if path.suffix == ".csv":
             table.to_csv(temporary, index=False, lineterminator="\n")
         else:
-            table.to_parquet(temporary, index=False, compression="zstd", write_page_checksum=True)
+            _write_parquet(temporary, table)
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a Parquet table.
+    """Read a Parquet table of `write_table`.
 
     Raises:
         StudyError: if the file is missing or damaged.
     """
-    import pandas as pd
+    import pyarrow.parquet as pq
 
     try:
-        return pd.read_parquet(path, page_checksum_verification=True)
+        read = pq.read_table(path, page_checksum_verification=True)
+        table: pd.DataFrame = read.to_pandas()
+        told = (read.schema.metadata or {}).get(CHECKSUM)
+        intact = told == _digest_of_table(table)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file") from None
     except Exception as error:  # what pyarrow raises depends on where the damage is
         raise StudyError(f"{path}: damaged or truncated ({error}); {_REMEDY}") from error
+    if not intact:
+        raise StudyError(f"{path}: content does not match its checksum; {_REMEDY}")
+    return table
+
+
+CHECKSUM = b"noisetransfer.sha256"
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    told = {CHECKSUM: _digest_of_table(content.to_pandas())}
+    content = content.replace_schema_metadata({**content.schema.metadata, **told})
+    pq.write_table(content, path, compression="zstd", write_page_checksum=True)
+
+
+def _digest_of_table(table: pd.DataFrame) -> bytes:
+    """Return the SHA-256 of names, types and values of the columns, as text."""
+    from pandas.util import hash_pandas_object
+
+    digest = hashlib.sha256(repr([*table.dtypes.items()]).encode())
+    digest.update(hash_pandas_object(table, index=False).to_numpy().tobytes())
+    return digest.hexdigest().encode()
 
 
 def read_published(path: Path) -> pd.DataFrame:

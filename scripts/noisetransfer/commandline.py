@@ -62,4 +62,12 @@ def run(main: Callable[[argparse.Namespace], None], options: argparse.ArgumentPa
     try:
         main(options.parse_args())
     except StudyError as error:
-        sys.exit(f"error: {error}")
+        _tell(f"error: {error}")
+        sys.exit(1)
+
+
+def _tell(message: str) -> None:
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except OSError:  # the log lies on the disk that is full
+        print(message)

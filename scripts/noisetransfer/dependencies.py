@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def code(script: Path) -> list[str]:
             found.add(path)
             pending += _imported(path)
     return sorted(str(path) for path in found)
+
+
+@cache
+def fingerprint(paths: tuple[str, ...]) -> str:
+    """Return a SHA-256 over the content of files, in the order given; read once a process."""
+    digest = sha256()
+    for path in paths:
+        digest.update(sha256(Path(path).read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @cache

@@ -195,14 +195,14 @@ def test_csv_table_holds_the_same_numbers(tmp_path):
     assert b"\r" not in (tmp_path / "x.csv").read_bytes()
 
 
-def test_flipped_bit_never_changes_a_number_of_a_parquet_table_unnoticed(tmp_path):
+def test_flipped_bit_never_changes_a_parquet_table_unnoticed(tmp_path):
     path = tmp_path / "x.parquet"
     write_table(path, TABLE)
     content = path.read_bytes()
     for position in range(len(content)):
         path.write_bytes(flipped(content, position))
         with suppress(StudyError):
-            assert np.array_equal(read_table(path), TABLE), f"byte {position} of {len(content)}"
+            assert read_table(path).equals(TABLE), f"byte {position} of {len(content)}"
 
 
 # JSON
@@ -364,7 +364,7 @@ def test_pickle_inside_a_table_is_not_executed(tmp_path, inert):
     }
     schema = pyarrow.schema([pyarrow.field("x", pyarrow.int64(), metadata=extension)])
     parquet.write_table(pyarrow.table({"x": [1]}, schema), tmp_path / "x.parquet")
-    assert read_table(tmp_path / "x.parquet")["x"].tolist() == [1]
+    assert "does not match its checksum" in refusal(read_table, tmp_path / "x.parquet")
 
 
 @pytest.mark.parametrize("content", ["[" * 10**6, '{"a":' * 10**5, "", "<html>", "9" * 5000])

@@ -82,9 +82,10 @@ def test_rule_runs_the_script_of_its_name_and_keeps_its_log(rule):
 
 @pytest.mark.parametrize("rule", sorted(set(STAGES) - {"retrieve_dataset"}))
 def test_rule_is_rerun_by_an_edit_of_its_own_code(rule):
-    own = "code=lambda w: code_of_training(w.network)"  # without the attacks, where it runs none
-    code = own if rule == "train_network" else f'code=code_of("{rule}")'
-    assert code in directive(rule, "input")
+    own = "code_of_training(w.network)"  # without the attacks, where it runs none
+    code, when = (own, "lambda w: ") if rule == "train_network" else (f'code_of("{rule}")', "")
+    assert f"code={when}{code}," in directive(rule, "input")
+    assert f"code={when}version_of({code})," in directive(rule, "params")
 
 
 @pytest.mark.parametrize("rule", STAGES)

@@ -2,15 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
-
-from project import STUDY, clean_environment
 
 ROWS = (2 + 3 * 2) * 3 * 2  # arms without a source + arms × sources, × targets × trials
 
@@ -85,31 +81,6 @@ def test_another_stack_size_changes_accuracies_by_no_more_than_rounding(finished
 
 
 _VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
-
-
-def test_a_killed_run_resumes_to_the_same_tables(finished, fresh):
-    command = [*fresh.command, "--cores", "2", "--configfile", STUDY]
-    running = subprocess.Popen(
-        command,
-        cwd=fresh.folder,
-        env=clean_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    waiting_for = fresh.results / "noisy/v2/L3/tau0.5"
-    while running.poll() is None and not list(waiting_for.rglob("*.safetensors")):
-        time.sleep(0.1)
-    assert running.poll() is None, "the run ended before it could be killed"
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
-    assert not (fresh.results / "tables").exists()
-    unlocked = fresh.snakemake("--unlock")
-    assert unlocked.returncode == 0, unlocked.stdout
-    resumed = fresh.snakemake("--cores", "2")
-    assert resumed.returncode == 0, resumed.stdout
-    assert "train_network" not in resumed.stdout.split("Job stats:")[1].split("total")[0]
-    assert fresh.tables() == finished[0].tables()
 
 
 def evaluate_by_hand(project, records, batch_size=250, tau="0.5", split="test"):

@@ -53,39 +53,28 @@ def train_suffixes(
     """
     d = sampler.scale.shape[-1]
     bytes_each = 4 * (ROOM * schedule.batch_size * d + len(labels) * d + sampler.rank * d)
-    return halving(
-        lambda limit: _train_parts(suffixes, hidden, labels, indices, sampler, schedule, limit),
-        stack_size(sampler.device, bytes_each),
-        "networks a stack",
-    )
 
+    def in_stacks_of(limit: int) -> tuple[Stack, Tensor]:
+        # all rows of few trials share more (activations, draws) than few rows of all trials
+        row_parts = _parts(len(sampler.scale), limit)
+        trial_parts = _parts(
+            len(suffixes), max(1, limit // (row_parts[-1].stop - row_parts[-1].start))
+        )
+        trained = {}
+        for trials in trial_parts:
+            own = hidden(trials)
+            for rows in row_parts:
+                trained[rows.start, trials.start] = _train_part(
+                    suffixes[trials],
+                    own,
+                    labels,
+                    indices,
+                    sampler.part(rows, trials),
+                    replace(schedule, trials=schedule.trials[trials]),
+                )
+        return _joined(trained, row_parts, trial_parts)
 
-def _train_parts(
-    suffixes: Sequence[nn.Sequential],
-    hidden: Callable[[slice], Hidden],
-    labels: Tensor,
-    indices: Tensor,
-    sampler: NoiseSampler,
-    schedule: Schedule,
-    limit: int,
-) -> tuple[Stack, Tensor]:
-    """Train R rows × T trials in stacks of at most `limit` networks, and put them together."""
-    # all rows of few trials share more (activations, draws) than few rows of all trials
-    row_parts = _parts(len(sampler.scale), limit)
-    trial_parts = _parts(len(suffixes), max(1, limit // (row_parts[-1].stop - row_parts[-1].start)))
-    trained = {}
-    for trials in trial_parts:
-        own = hidden(trials)
-        for rows in row_parts:
-            trained[rows.start, trials.start] = _train_part(
-                suffixes[trials],
-                own,
-                labels,
-                indices,
-                sampler.part(rows, trials),
-                replace(schedule, trials=schedule.trials[trials]),
-            )
-    return _joined(trained, row_parts, trial_parts)
+    return halving(in_stacks_of, stack_size(sampler.device, bytes_each), "networks a stack")
 
 
 def recorded(activations: Sequence[Tensor], device: torch.device) -> Callable[[slice], Hidden]:

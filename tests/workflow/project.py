@@ -1,6 +1,7 @@
 """A copy of the project in a folder of its own, and how to run the tiny study there."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,3 +87,10 @@ def copy_of_project(folder: Path) -> Project:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     return Project(folder)
+
+
+def gpu_rules() -> set[str]:
+    """Return the rules whose resources say gpu=1."""
+    text = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    rules = re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.M | re.S)
+    return {name for name, body in rules if re.search(r"^        gpu=1,$", body, re.M)}

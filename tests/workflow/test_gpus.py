@@ -4,16 +4,9 @@ import re
 
 import pytest
 
-from project import copy_of_project
+from project import copy_of_project, gpu_rules
 
-ON_GPU = [
-    "train_network",
-    "record_activations",
-    "attack_images",
-    "fit_covariance",
-    "retrain_suffix",
-    "evaluate",
-]
+ON_GPU = gpu_rules()
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +31,7 @@ def test_every_job_of_a_gpu_rule_takes_one_gpu(shared):
 
 
 def test_no_other_job_takes_one(shared):
-    others = [p for p in (shared.results / "logs").rglob("*.log") if not set(ON_GPU) & set(p.parts)]
+    others = [p for p in (shared.results / "logs").rglob("*.log") if not ON_GPU & set(p.parts)]
     assert others
     assert [path for path in others if "GPU " in path.read_text()] == []
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from snakemake_executor_plugin_slurm.partitions import get_best_partition, read_partition_file
 
-from project import ROOT, STUDY, Project, clean_environment, counts
+from project import ROOT, STUDY, Project, clean_environment, counts, gpu_rules
 
 PROFILES = sorted(path.parent.name for path in (ROOT / "profiles").glob("*/config.yaml"))
 PLUGINS = "NOISETRANSFER_TEST_PLUGINS"  # a folder with the plug-ins that the lock file leaves out
@@ -34,13 +34,6 @@ def uncommented(lines: list[str]) -> list[str]:
 
 def options(lines: list[str]) -> dict:
     return yaml.safe_load("\n".join(lines))
-
-
-def gpu_rules() -> set[str]:
-    """Return the rules whose resources say gpu=1."""
-    text = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
-    rules = re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.M | re.S)
-    return {name for name, body in rules if re.search(r"^        gpu=1,$", body, re.M)}
 
 
 def with_plugins() -> dict[str, str]:

@@ -6,18 +6,11 @@ from itertools import pairwise
 import pytest
 from slurm import Slurm, missing, wait_for
 
-from project import STUDY, Project, clean_environment, copy_of_project
+from project import STUDY, Project, clean_environment, copy_of_project, gpu_rules
 
 # asked more often than a shared cluster should be
 CLUSTER = ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
-ON_GPU = {
-    "train_network",
-    "record_activations",
-    "attack_images",
-    "fit_covariance",
-    "retrain_suffix",
-    "evaluate",
-}
+ON_GPU = gpu_rules()
 ON_CPU = {"modify_images", "tabulate_results", "plot_modifications"}
 
 

@@ -1,5 +1,5 @@
-# UNBUILT: no container engine was at hand; checked by a linter and tests/unit/test_containers.py alone.
-#   docker build --tag noisetransfer:0.1.0 .
+# UNBUILT: no container engine was at hand; checked by dockerfilelint, by hand, and tests/unit/test_containers.py.
+#   docker build --tag noisetransfer:0.1.0 --build-arg COMMIT="$(git rev-parse HEAD)" .
 #   mkdir -p results resources .snakemake
 #   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD/results:/noisetransfer/results" \
 #     --volume "$PWD/resources:/noisetransfer/resources" --volume "$PWD/.snakemake:/noisetransfer/.snakemake" \
@@ -12,7 +12,7 @@ LABEL org.opencontainers.image.title="noisetransfer" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT"
 
-# what opencv loads; git for provenance.json, rsync for the storage of a Kubernetes cluster
+# what opencv loads; git and rsync for pods of a Kubernetes cluster
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git libgl1 libglib2.0-0 libsm6 libxext6 rsync \
     && rm -rf /var/lib/apt/lists/*
@@ -33,6 +33,9 @@ COPY rules ./rules
 COPY scripts ./scripts
 COPY studies ./studies
 
+# for provenance.json: the image has no .git
+ARG COMMIT=""
+ENV NOISETRANSFER_COMMIT=$COMMIT
 # any user may run it; caches go to /tmp
 ENV HOME=/tmp USER=noisetransfer
 RUN useradd --no-create-home noisetransfer \

@@ -31,6 +31,7 @@ from snakemake.settings.types import ConfigSettings
 from noisetransfer import config, cost
 from noisetransfer.cost import CPU, Cost, Job, Observation
 from noisetransfer.errors import StudyError
+from noisetransfer.logs import device_of
 
 NO_MODEL = (
     "No benchmark files of a finished study were found: hours, disk and memory are unknown."
@@ -49,8 +50,9 @@ class Finished:
 
     def __str__(self) -> str:
         """Return where it lies and what it ran on."""
-        machine, gpu = self.hardware, self.hardware["gpu"] or "no GPU"
-        return f"{self.folder} ({machine['processor']}, {machine['cores']} cores, {gpu})"
+        machine, own = self.hardware, {seen.device for seen in self.observations} - {CPU}
+        gpus = ", ".join(sorted(own)) or "no GPU"
+        return f"{self.folder} ({machine['processor']}, {machine['cores']} cores, {gpus})"
 
 
 def main(arguments: list[str]) -> None:
@@ -115,12 +117,13 @@ def read(folders: Sequence[Path]) -> list[Finished]:
 def read_finished(folder: Path) -> Finished:
     provenance = json.loads((folder / "provenance.json").read_text())
     study, benchmarks = config.load(provenance["study"]), folder / "benchmarks"
-    device = provenance["hardware"]["gpu"] or CPU
     observations = []
     for path in sorted(benchmarks.rglob("*.tsv")):
         name = str(path.relative_to(benchmarks)).removesuffix(".tsv")
         with contextlib.suppress(StudyError):  # of an earlier state of the study
             job = Job.named(study, name)
+            # logs of before they told it are of runs without a GPU
+            device = device_of(folder / "logs" / f"{name}.log") or CPU
             observations.append(Observation(job, device, measured(folder, job, name, path)))
     return Finished(folder, provenance["hardware"], observations)
 
@@ -247,7 +250,7 @@ def remarks(pairs: Sequence[Pair], gpu: str | None) -> list[str]:
         listed(costs, "unknown", unknown),
         listed(costs, "extrapolated", rough),
         about_gpu(costs, gpu),
-        about_time(costs, gpu),
+        about_time(pairs, gpu),
     ]
     return [text for text in found if text]
 
@@ -270,10 +273,11 @@ def about_gpu(costs: Sequence[Cost], gpu: str | None) -> str:
     )
 
 
-def about_time(costs: Sequence[Cost], gpu: str | None) -> str:
+def about_time(pairs: Sequence[Pair], gpu: str | None) -> str:
     """Return the wall clock and its range: all cores, or one job at a time on a GPU."""
     cores = os.cpu_count() or 1
     spent, low, high = 0.0, 0.0, 0.0
+    costs = [on_gpu if on_gpu and cost.STAGES[cpu.rule].gpu else cpu for cpu, on_gpu in pairs]
     for own in costs:
         share = own.seconds / (1 if gpu and cost.STAGES[own.rule].gpu else cores)
         least, most = own.spread or (1, 1)

@@ -219,8 +219,9 @@ rule write_provenance:
         code=version_of(code_of("write_provenance")),
         study=STUDY.model_dump_json(),
         benchmarks=BENCHMARKS,
+        logs=LOGS,
     message:
         "Provenance"
     shell:
         "python scripts/write_provenance.py --study {params.study:q}"
-        " --benchmarks {params.benchmarks} --output {output} 2> {log}"
+        " --benchmarks {params.benchmarks} --logs {params.logs} --output {output} 2> {log}"

@@ -74,8 +74,10 @@ def _faults(members: Sequence[tarfile.TarInfo], sizes: Mapping[str, int]) -> Ite
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
             yield f"member {member.name[:200]!r} leads out of the archive"
-        if member.type not in PLAIN:
+        if member.type not in PLAIN or member.sparse is not None:
             yield f"member {member.name[:200]!r} is neither a plain file nor a folder"
+    if len({member.name for member in members}) < len(members):
+        yield "two members of one name"
     found = {member.name: member.size for member in members if member.isreg()}
     for wanted, size in sizes.items():
         if found.get(wanted) != size:

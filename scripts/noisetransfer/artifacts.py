@@ -11,8 +11,10 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,24 +26,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import pandas as pd
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
 FORMAT = "noisetransfer/1"
 PARTIAL = ".partial"
+DAY = 24 * 3600.0  # seconds
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a path to write to; what stands there is renamed to `path` on success, deleted on failure.
 
-    It lies in a hidden folder beside `path`. Those that killed processes of this machine left are deleted.
+    It lies in a hidden folder beside `path`. Those that killed processes left are deleted.
     """
     folder = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        start = f".{path.name}.{platform.node()}."
-        _sweep(path.parent, start)
-        made = tempfile.mkdtemp(PARTIAL, f"{start}{os.getpid()}.", path.parent)
+        _sweep(path)
+        owner = f".{path.name}.{platform.node()}.{os.getpid()}."
+        made = tempfile.mkdtemp(PARTIAL, owner, path.parent)
         folder = Path(made)
         yield folder / path.name
         (folder / path.name).chmod(0o644)  # else a colleague may not read it
@@ -53,13 +57,14 @@ def atomic(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(parent: Path, start: str) -> None:
-    """Delete the folders of a file whose process is dead; its number follows the start of their names."""
-    for folder in parent.iterdir():
-        name = folder.name
-        own = name.startswith(start) and name.endswith(PARTIAL)
-        if own and not _runs(int(name.removeprefix(start).partition(".")[0])):
-            shutil.rmtree(folder, ignore_errors=True)
+def _sweep(path: Path) -> None:
+    """Delete the folders of a file whose process is dead: on another machine, those of another day."""
+    owner = re.compile(rf"\.{re.escape(path.name)}\.(.*)\.(\d+)\.\w+{re.escape(PARTIAL)}")
+    for folder in path.parent.iterdir():
+        if found := owner.fullmatch(folder.name):
+            here = found[1] == platform.node()
+            if not _runs(int(found[2])) if here else time.time() - folder.stat().st_mtime > DAY:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _runs(process: int) -> bool:
@@ -154,10 +159,10 @@ def read_table(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     try:
-        read = pq.read_table(path, page_checksum_verification=True)
-        table: pd.DataFrame = read.to_pandas()
-        told = (read.schema.metadata or {}).get(CHECKSUM)
-        intact = told == _digest_of_table(table)
+        content = pq.read_table(path, page_checksum_verification=True)
+        told = (content.schema.metadata or {}).get(CHECKSUM)
+        intact = told == _digest_of_table(content)
+        table: pd.DataFrame = content.to_pandas(ignore_metadata=True)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file") from None
     except Exception as error:  # what pyarrow raises depends on where the damage is
@@ -175,17 +180,19 @@ def _write_parquet(path: Path, table: pd.DataFrame) -> None:
     import pyarrow.parquet as pq
 
     content = pa.Table.from_pandas(table, preserve_index=False)
-    told = {CHECKSUM: _digest_of_table(content.to_pandas())}
-    content = content.replace_schema_metadata({**content.schema.metadata, **told})
+    told = {CHECKSUM: _digest_of_table(content)}
+    content = content.replace_schema_metadata(told)  # not those of pandas: no checksum covers them
     pq.write_table(content, path, compression="zstd", write_page_checksum=True)
 
 
-def _digest_of_table(table: pd.DataFrame) -> bytes:
+def _digest_of_table(table: pa.Table) -> bytes:
     """Return the SHA-256 of names, types and values of the columns, as text."""
-    from pandas.util import hash_pandas_object
-
-    digest = hashlib.sha256(repr([*table.dtypes.items()]).encode())
-    digest.update(hash_pandas_object(table, index=False).to_numpy().tobytes())
+    digest = hashlib.sha256()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        values = column.to_numpy()
+        digest.update(repr((name, values.dtype.str, values.shape)).encode())
+        text = "\0".join(map(str, values)).encode() if values.dtype == object else values.tobytes()
+        digest.update(text)
     return digest.hexdigest().encode()
 
 

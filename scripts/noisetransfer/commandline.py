@@ -64,6 +64,13 @@ def run(main: Callable[[argparse.Namespace], None], options: argparse.ArgumentPa
     except StudyError as error:
         _tell(f"error: {error}")
         sys.exit(1)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # of torch, which not every stage loads
+            raise
+        _tell(
+            f"error: GPU memory ran out; end what else uses the GPU (nvidia-smi lists it)\n{error}"
+        )
+        sys.exit(1)
 
 
 def _tell(message: str) -> None:

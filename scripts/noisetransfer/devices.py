@@ -10,6 +10,7 @@ import torch
 
 from noisetransfer import gpus
 from noisetransfer.errors import StudyError
+from noisetransfer.logs import tell_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,9 @@ def device() -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    there = torch.cuda.is_available()
+    tell_device(torch.cuda.get_device_name() if there else "CPU")
+    return torch.device("cuda" if there else "cpu")
 
 
 def stack_size(device: torch.device, bytes_each: int) -> int:
@@ -58,7 +61,7 @@ def halving(compute: Callable[[int], T], size: int, of: str) -> T:
     """Compute in parts of a size; where GPU memory runs out, begin anew with parts of half the size.
 
     Args:
-        compute: size → result, which does not depend on the size.
+        compute: size → result, which depends on the size by no more than rounding.
         size: the size to begin with.
         of: what the size counts, for the log, such as "networks a stack".
 

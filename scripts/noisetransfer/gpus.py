@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from noisetransfer.errors import StudyError
 
@@ -17,24 +17,23 @@ if TYPE_CHECKING:
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 JOBS_PER_GPU = "NOISETRANSFER_JOBS_PER_GPU"
+CLUSTER_JOBS = "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "_CONDOR_JOB_AD"
 PAUSE = 1.0  # seconds between two looks for a free GPU
 
-_held: list[
-    TextIO
-] = []  # the system frees a lock when its file closes: not before the process ends
+_held: list[int] = []  # open files; the system frees their locks when the process ends
 
 
 def take_one() -> None:
-    """Make one of several visible GPUs the only one that this process sees, before CUDA starts.
+    """Make one of the visible GPUs the only one that this process sees, before CUDA starts.
 
-    Nothing to choose from, nothing is done: a cluster that gives a job its own device is obeyed. A GPU takes
-    one job at a time, or as many as the environment variable NOISETRANSFER_JOBS_PER_GPU says.
+    A GPU takes one job at a time, or as many as the environment variable NOISETRANSFER_JOBS_PER_GPU says. In
+    each job of a cluster the numbers are its own: they may be other devices. A second call does nothing.
 
     Raises:
         StudyError: if NOISETRANSFER_JOBS_PER_GPU is not a whole number above 0.
     """
     gpus = _visible()
-    if len(gpus) > 1:
+    if gpus and not _held:
         os.environ[VISIBLE] = claim(gpus, _jobs_per_gpu())
         print(f"GPU {os.environ[VISIBLE]} of {', '.join(gpus)}", file=sys.stderr)
 
@@ -65,7 +64,8 @@ def _visible() -> list[str]:
         import torch  # counts without starting CUDA, which would fix its choice
 
         return [str(number) for number in range(torch.cuda.device_count())]
-    return [name.strip() for name in listed.split(",") if name.strip()]
+    names = [name.strip() for name in listed.split(",")]
+    return [name for name in names if name not in ("", "-1")]
 
 
 def _jobs_per_gpu() -> int:
@@ -80,11 +80,15 @@ def _jobs_per_gpu() -> int:
 def _hold(name: str) -> bool:
     folder = Path(tempfile.gettempdir()) / f"noisetransfer-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    file = (folder / name.replace(os.sep, "_")).open("w")
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise StudyError(f"{folder} belongs to somebody else: set TMPDIR to a folder of yours")
+    job = next(filter(None, map(os.environ.get, CLUSTER_JOBS)), "")
+    path = folder / f"{job}-{name}".replace(os.sep, "_")
+    file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
+        os.close(file)
         return False
     _held.append(file)
     return True

@@ -34,8 +34,11 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """Return the commit of the code and whether it was edited since; None where there is no git."""
-    commit = _output("git", "rev-parse", "HEAD")
+    """Return the commit of the code and whether it was edited since; None where that is not known.
+
+    Without git (in a container) the environment variable NOISETRANSFER_COMMIT tells the commit.
+    """
+    commit = _output("git", "rev-parse", "HEAD") or os.environ.get("NOISETRANSFER_COMMIT") or None
     changed = _output("git", "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "edited": None if commit is None else bool(changed)}
 

@@ -112,6 +112,18 @@ def test_file_that_is_not_as_expected(path, unread, members, reason):
     assert reason in refusal(path, tar(*members))
 
 
+def test_two_members_of_one_name(path, unread):
+    assert refusal(path, tar(*FILES, FILES[0])) == "two members of one name"
+
+
+def test_sparse_member_of_the_newer_kind(path, unread):
+    """A plain file by its type, whose header claims 50 MB for three bytes."""
+    sparse = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,3"}
+    headers = {**sparse, "GNU.sparse.name": "data/more.bin", "GNU.sparse.size": str(50 * 10**6)}
+    reason = refusal(path, tar(*FILES, member("x", b"abc", pax_headers=headers)))
+    assert reason == "member 'data/more.bin' is neither a plain file nor a folder"
+
+
 def test_members_without_number(path, unread):
     empty = [member(f"data/{i}") for i in range(MOST_MEMBERS - len(FILES) + 1)]
     path.write_bytes(gzip.compress(tar(*FILES, *empty)))

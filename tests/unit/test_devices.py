@@ -3,6 +3,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from noisetransfer import gpus
 from noisetransfer.devices import LARGEST_STACK, Replayed, device, halving, stack_size
 from noisetransfer.errors import StudyError
 from structures import CPU, OnGpu
@@ -15,6 +16,8 @@ def test_the_device_is_the_gpu_if_there_is_one(monkeypatch, there):
     for setting in ("allow_tf32", "deterministic", "benchmark"):  # to be set back
         monkeypatch.setattr(torch.backends.cudnn, setting, setting != "deterministic")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H100")
+    monkeypatch.setattr(gpus, "take_one", lambda: None)
     assert device() == (GPU if there else CPU)
     assert torch.get_num_threads() == 1
     cudnn = torch.backends.cudnn

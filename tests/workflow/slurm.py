@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 # The executor drops SLURM_CONF, so the configuration must lie in the usual place.
 FOLDER = Path("/etc/slurm")
 MUNGE = Path("/run/munge/munged.pid")  # of the daemon under which the others trust each other
@@ -46,6 +48,13 @@ def missing() -> str:
         return "starting Slurm needs root"
     if not all(map(shutil.which, ["slurmctld", "slurmd", "munged", "runuser"])):
         return "Slurm is not installed (Debian: apt install slurm-wlm munge)"
+    running = {process.name() for process in psutil.process_iter()} & {
+        "slurmd",
+        "slurmctld",
+        "munged",
+    }
+    if running:
+        return f"another Slurm runs here: {', '.join(sorted(running))}"
     own = FOLDER / "slurm.conf"
     if own.exists() and not own.read_text().startswith(MARK):
         return f"{own} belongs to another Slurm"

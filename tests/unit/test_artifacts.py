@@ -422,7 +422,7 @@ import resource, signal, sys
 sys.path[:0] = sys.argv[1:3]
 from test_artifacts import WRITERS, Path, StudyError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 for name, write in WRITERS.items():
     try:
         write(Path(sys.argv[3]) / name)
@@ -435,7 +435,7 @@ def test_file_that_the_system_cannot_write_leaves_the_earlier_one_and_nothing_el
     for name, write in WRITERS.items():
         write(tmp_path / name)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert min(map(len, before.values())) > 2048
+    assert min(map(len, before.values())) > 1024
     folders = [str(SCRIPTS), str(Path(__file__).parent), str(tmp_path)]
     command = [sys.executable, "-c", LIMITED, *folders]
     result = subprocess.run(command, capture_output=True, text=True, check=True)

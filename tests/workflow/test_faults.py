@@ -267,7 +267,7 @@ def test_results_that_may_not_be_written_are_named_and_stay(done, mounted):
     with read_only(done.folder / "results", mounted):
         printed = run_and_fail(done)
     assert "Write-protected output files" in printed
-    assert "results/tiny/checks/transfer.passed" in printed
+    assert "results/tiny/tables/transfer.csv" in printed
     assert "Traceback" not in printed
     assert done.tables() == tables
     complete(done)

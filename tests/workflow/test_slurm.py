@@ -45,6 +45,7 @@ def ended(slurm, tmp_path_factory) -> tuple[Project, str]:
             wait_for(lambda: "evaluate" in rules(slurm.running()), "an evaluation starts", 300)
             slurm.kill_node()
             slurm.start_node()
+            slurm.hurry()
             status = run.wait(timeout=600)
         finally:
             run.kill()

@@ -97,6 +97,12 @@ def test_schema_of_the_study_file_concerns_no_stage(name):
     assert not [stage for stage in STAGES if f"{name}.py" in modules(stage)]
 
 
+@pytest.mark.parametrize("name", ["fitting", "injection", "sites"])
+def test_library_outside_the_workflow_concerns_no_stage(name):
+    assert (ROOT / f"scripts/noisetransfer/{name}.py").is_file()
+    assert not [stage for stage in STAGES if f"{name}.py" in modules(stage)]
+
+
 def test_errors_concern_every_stage():
     assert all("errors.py" in modules(stage) for stage in STAGES)
 

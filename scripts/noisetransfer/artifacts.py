@@ -168,7 +168,10 @@ def read_table(path: Path) -> pd.DataFrame:
     except Exception as error:  # what pyarrow raises depends on where the damage is
         raise StudyError(f"{path}: damaged or truncated ({error}); {_REMEDY}") from error
     if not intact:
-        raise StudyError(f"{path}: content does not match its checksum; {_REMEDY}")
+        fault = (
+            "content does not match its checksum" if told else "has no checksum of this workflow"
+        )
+        raise StudyError(f"{path}: {fault}; {_REMEDY}")
     return table
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import require_checks
 from check_results import main
+from noisetransfer.artifacts import write_table
 from noisetransfer.checks import (
     Check,
     at_least,
@@ -424,7 +425,7 @@ def stage(folder: Path, **bounds: Any) -> Path:
     """Run check_results on the tables above and return the folder that it writes to."""
     CELLS.to_csv(folder / "cells.csv", index=False)
     PUBLISHED.to_csv(folder / "heatmap.csv")
-    BOTH.to_parquet(folder / "table.parquet")
+    write_table(folder / "table.parquet", BOTH)
     options = {
         "table": folder / "table.parquet",
         "checks": {**ASKED, **bounds},

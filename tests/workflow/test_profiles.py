@@ -95,7 +95,12 @@ def test_suggested_options_make_a_plan(fresh, profile):
 
 def test_slurm_suggests_partitions_an_account_and_gpu_models():
     new = set(options(uncommented(lines_of("slurm")))) - set(options(lines_of("slurm")))
-    assert new == {"slurm-partition-config", "default-resources", "set-resources"}
+    assert new == {
+        "slurm-array-jobs",
+        "slurm-partition-config",
+        "default-resources",
+        "set-resources",
+    }
 
 
 @pytest.mark.parametrize("profile", PROFILES)

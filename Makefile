@@ -1,5 +1,5 @@
 # make run          install, run the default study
-# make paper-quick  one trial of the paper's heatmap on Fashion-MNIST, about 20 minutes on two cores
+# make paper-quick  one trial of the paper's heatmap on Fashion-MNIST, about 22 minutes on two cores
 # make paper        the whole paper: eight experiments, ten trials; for a GPU
 # make plan         what a study will cost, before it runs: make plan STUDY=studies/paper.yaml
 # make test         unit and workflow tests;  make test-all  those and the published numbers

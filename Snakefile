@@ -11,6 +11,7 @@ os.environ.update(
 from snakemake.exceptions import WorkflowError
 
 from noisetransfer import config as schema
+from noisetransfer.datasets import in_place
 from noisetransfer.environment import VARIABLES
 from noisetransfer.errors import StudyError
 
@@ -25,6 +26,8 @@ if not workflow.overwrite_configfiles:
 
 try:
     STUDY = schema.load(config, " + ".join(map(str, workflow.configfiles)))
+    for name, section in STUDY.datasets.items():
+        in_place(section.id or name, section.folder)
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 

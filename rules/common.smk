@@ -6,15 +6,18 @@ from dataclasses import asdict
 from noisetransfer import dependencies, modifications, plan
 from noisetransfer.arms import NO_SOURCE
 from noisetransfer.config import CURVES, HEATMAP
-from noisetransfer.datasets import DATASETS, SPLITS
-from noisetransfer.plan import trials_of
+from noisetransfer.corrupted_sets import SETS
+from noisetransfer.datasets import CALIBRATION, DATASETS, SPLITS, find, in_place
+from noisetransfer.folders import fingerprint
+from noisetransfer.plan import PRETRAINED, trials_of
 from noisetransfer.variants import variant
 
 RESULTS = f"results/{STUDY.study}"
 DATA = f"{RESULTS}/data/{{dataset}}"
 MODIFIED = f"{RESULTS}/modified/{{dataset}}/{{modification}}/{{split}}.safetensors"
-ATTACKED = f"{RESULTS}/modified/{{dataset}}/{{attack}}/{{network}}/{{trials}}/train.safetensors"
+ATTACKED = f"{RESULTS}/modified/{{dataset}}/{{attack}}/{{network}}/{{trials}}/{{split}}.safetensors"
 NETWORK = f"{RESULTS}/networks/{{network}}/{{trials}}.safetensors"
+WEIGHTS = f"{RESULTS}/weights/{{network}}.safetensors"
 ACTIVATIONS = f"{RESULTS}/activations/{{network}}/{{site}}/{{trials}}.safetensors"
 COVARIANCE = f"{RESULTS}/covariance/{{network}}/{{site}}/{{source}}/{{trials}}"
 NOISY = f"{RESULTS}/noisy/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
@@ -31,16 +34,16 @@ VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
 
 wildcard_constraints:
     dataset=r"[^/@]+",
-    modification=r"[a-z_]+@[0-9.e-]+",
+    modification=r"[a-z0-9_.]+@[0-9.e-]+",
     attack=r"[a-z_]+@[0-9.e-]+",
-    split=r"train|validation|test",
+    split="|".join(SPLITS),
     regime=r"retrain|inference",
     network=r"[^/]+",
     site=r"[^/]+",
     source=r"[^/]+",
     suite=r"[^/]+",
     tau=r"[0-9.e+-]+|unscaled",
-    trials=r"\d+(-\d+)?",
+    trials=rf"\d+(-\d+)?|{PRETRAINED}",
     experiment="|".join(STUDY.experiments),
     kind="|".join([*CURVES, "published_heatmap", "published_cells"]),
 
@@ -63,6 +66,21 @@ def code_of_training(network):
     return [path for path in code_of("train_network") if attacked or path != own]
 
 
+def code_for(stage, network):
+    """As `code_of`; how pretrained networks are made touches no other."""
+    own = [] if is_pretrained(network) else code_of_zoo()
+    return [path for path in code_of(stage) if path not in own]
+
+
+def code_of_zoo():
+    """The library code that only pretrained networks need."""
+    return [
+        source(path)
+        for path in dependencies.code(Path("scripts/noisetransfer/zoo.py"))
+        if path not in dependencies.code(Path("scripts/train_network.py"))
+    ]
+
+
 def version_of(code):
     """The content of a stage's code: with a clock set back, times would not tell of an edit."""
     return dependencies.fingerprint(tuple(map(str, code)))
@@ -72,8 +90,34 @@ def is_attack(modification):
     return modifications.parse(modification)[0].kind == "attack"
 
 
-def is_natural(modification):
-    return modifications.parse(modification)[0].kind in ("corruption", "transform")
+def is_stored(modification):
+    """Whether its images are those of a file, the same for every network."""
+    return not is_attack(modification) and modification != "clean@0"
+
+
+def is_pretrained(network):
+    return STUDY.network(network).pretrained is not None
+
+
+def base_of(w):
+    """The block of trials of the base network."""
+    return PRETRAINED if is_pretrained(w.network) else w.trials
+
+
+def pretrained_network(network):
+    """What a pretrained network is, as its command lines take it."""
+    keys = {"pretrained", "architecture", "mean", "std", "classes"}
+    return STUDY.network(network).model_dump_json(include=keys, exclude_none=True)
+
+
+def expected_accuracy(network):
+    """The clean accuracy that the study demands of a pretrained network, if it does."""
+    expected = STUDY.network(network).clean_accuracy
+    return f"--expected {shlex.quote(expected.model_dump_json())}" if expected else ""
+
+
+def network_of(w):
+    return NETWORK.format(network=w.network, trials=base_of(w))
 
 
 def attack(modification):
@@ -90,6 +134,15 @@ def split_of(network, split):
     return f"{DATA}/{split}.safetensors".format(dataset=dataset_of(network))
 
 
+def calibration_split(network):
+    return calibrated(dataset_of(network))
+
+
+def calibrated(dataset):
+    """The split of a dataset that covariances are fitted on."""
+    return CALIBRATION if STUDY.datasets[dataset].splits.calibration else "train"
+
+
 def held_out(network):
     """The images that a base network is measured on: test images only where there are no others."""
     splits = STUDY.datasets[dataset_of(network)].splits
@@ -102,7 +155,9 @@ def growing(amount):
 
 
 def memory_of(w, attempt):
-    """MB that a block of trials needs at d = 3136 and 60,000 images."""
+    """MB that a block of trials needs at d = 3136 and 60,000 images; the largest pretrained network."""
+    if is_pretrained(w.network):
+        return attempt * 16000
     factors = 100 * len(sources_of(getattr(w, "source", NO_SOURCE)))
     return attempt * (2500 + (1500 + factors) * len(trials_of(w.trials)))
 
@@ -143,7 +198,7 @@ def sources_of(unit):
 
 def calibration_images(w):
     """The training images as each source of a unit modifies them."""
-    paths = {"dataset": dataset_of(w.network), "split": "train"}
+    paths = {"dataset": dataset_of(w.network), "split": calibration_split(w.network)}
     paths |= {"network": w.network, "trials": w.trials}
     return [
         (ATTACKED if is_attack(source) else MODIFIED).format(
@@ -164,20 +219,39 @@ def targets_of(w):
     )
 
 
-def natural_targets(w):
+def stored_targets(w):
     """The modified test images of an evaluation; attacks are crafted during it."""
     return [
         MODIFIED.format(
             dataset=dataset_of(w.network), modification=target, split="test"
         )
         for target in targets_of(w)
-        if is_natural(target)
+        if is_stored(target)
     ]
+
+
+def has_recorded(w):
+    """Whether a covariance is fitted on recorded activations: those of all training images."""
+    return not is_pretrained(w.network) and calibration_split(w.network) == "train"
+
+
+def calibrated_on(w):
+    """The clean images that a covariance is fitted on, or their recorded activations."""
+    return recorded_of(w) if has_recorded(w) else split_of(w.network, calibration_split(w.network))
+
+
+def recorded_of(w):
+    """The recorded activations of a network that the study trains; others are computed when needed."""
+    if is_pretrained(w.network):
+        return []
+    return ACTIVATIONS.format(network=w.network, site=w.site, trials=w.trials)
 
 
 def covariance_of(w):
     """The covariances of a unit of sources; none for the arms without a source."""
-    return [] if w.source == NO_SOURCE else COVARIANCE.format(**w) + ".safetensors"
+    paths = {"network": w.network, "site": w.site, "source": w.source}
+    stem = COVARIANCE.format(**paths, trials=base_of(w))
+    return [] if w.source == NO_SOURCE else f"{stem}.safetensors"
 
 
 def noisy_of(w):
@@ -201,8 +275,70 @@ def losses_of(experiment):
     return list(dict.fromkeys(paths))
 
 
-def folder_option(dataset):
-    folder = STUDY.datasets[dataset].folder
+def id_of(dataset):
+    return STUDY.datasets[dataset].id or dataset
+
+
+def originals_of(dataset):
+    """The original files that are retrieved before a dataset is read; none where it is read in place."""
+    if folder_in_place(dataset):
+        return []
+    id = id_of(dataset)
+    return [local(f"resources/{id}/{file.name}") for file in find(id).files]
+
+
+def folder_in_place(dataset):
+    return in_place(id_of(dataset), STUDY.datasets[dataset].folder)
+
+
+def folder_of(dataset):
+    """Where the original files of a dataset are read."""
+    return folder_in_place(dataset) or Path(f"resources/{id_of(dataset)}")
+
+
+def state_of(folder):
+    """What changes with the images of a folder of the user's, which no rule makes."""
+    return fingerprint(folder) if folder else ""
+
+
+def images_of_dataset(dataset):
+    """The images of a dataset, as command lines take them."""
+    section = STUDY.datasets[dataset]
+    sizes = [("resize", section.resize), ("crop", section.crop)]
+    options = "".join(f" --{name} {size}" for name, size in sizes if size)
+    paths = f"--id {shlex.quote(id_of(dataset))} --folder {shlex.quote(str(folder_of(dataset)))}"
+    return paths + options
+
+
+def modified_folder(dataset, modification):
+    """Where the modified images lie that are read, not made."""
+    entry, _ = modifications.parse(modification)
+    group, _, name = entry.name.partition(".")
+    section = STUDY.datasets[dataset]
+    if entry.kind == "paired":
+        return section.paired[name]
+    return section.corrupted or Path(f"resources/{group}")
+
+
+def state_of_modified(dataset, modification):
+    """As `state_of`; published sets never change."""
+    paired = modifications.parse(modification)[0].kind == "paired"
+    return state_of(modified_folder(dataset, modification)) if paired else ""
+
+
+def published_files(dataset, modification):
+    """The files of a published corrupted set that are downloaded; none where there is a local folder."""
+    entry, _ = modifications.parse(modification)
+    group = entry.name.partition(".")[0]
+    if entry.kind == "paired" or STUDY.datasets[dataset].corrupted:
+        return []
+    return [local(f"resources/{group}/{file.name}") for file in SETS[group].files]
+
+
+def local_original(id):
+    """The local folder that the study names for the original files of a dataset."""
+    sections = [section for name, section in STUDY.datasets.items() if id_of(name) == id]
+    folder = next((section.folder for section in sections if section.folder), None)
     return f"--folder {shlex.quote(str(folder))}" if folder else ""
 
 
@@ -214,7 +350,7 @@ def evaluations_on(dataset):
 
 def shown_targets(dataset):
     """The modified test images of a dataset that some experiment uses."""
-    paths = [path for job in evaluations_on(dataset) for path in natural_targets(job)]
+    paths = [path for job in evaluations_on(dataset) for path in stored_targets(job)]
     return list(dict.fromkeys(paths))
 
 
@@ -225,7 +361,8 @@ def shown_attacks(dataset):
             dataset=dataset,
             attack=source,
             network=job.network,
-            trials=STUDY.trials[0],
+            split=calibration_split(job.network),
+            trials=PRETRAINED if is_pretrained(job.network) else STUDY.trials[0],
         )
         for job in evaluations_on(dataset)
         for source in sources_of(job.source)

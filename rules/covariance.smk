@@ -3,10 +3,10 @@
 
 rule fit_covariance:
     input:
-        code=code_of("fit_covariance"),
+        code=lambda w: code_for("fit_covariance", w.network),
         modified=calibration_images,
         network=NETWORK,
-        activations=ACTIVATIONS,
+        clean=calibrated_on,
     output:
         covariance=f"{COVARIANCE}.safetensors",
         diagnostics=f"{COVARIANCE}.json",
@@ -22,13 +22,14 @@ rule fit_covariance:
         mem_mb=memory_of,
         runtime=growing(120),
     params:
-        code=version_of(code_of("fit_covariance")),
+        code=lambda w: version_of(code_for("fit_covariance", w.network)),
+        clean=lambda w: "--activations" if has_recorded(w) else "--data",
         rank=STUDY.noise.rank,
         ridge=STUDY.noise.ridge.model_dump_json(exclude_none=True),
     message:
         "Fitting the covariance of {wildcards.source} at {wildcards.site} of {wildcards.network}"
     shell:
         "python scripts/fit_covariance.py --modified {input.modified} --network {input.network}"
-        " --activations {input.activations} --site {wildcards.site} --rank {params.rank}"
+        " {params.clean} {input.clean} --site {wildcards.site} --rank {params.rank}"
         " --ridge {params.ridge:q} --output {output.covariance} --diagnostics {output.diagnostics}"
         " 2> {log}"

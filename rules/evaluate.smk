@@ -3,12 +3,12 @@
 
 rule evaluate:
     input:
-        code=code_of("evaluate"),
+        code=lambda w: code_for("evaluate", w.network),
         data=lambda w: split_of(w.network, "test"),
-        network=NETWORK,
+        network=network_of,
         noisy=noisy_of,
         covariance=covariance_of,
-        modified=natural_targets,
+        modified=stored_targets,
     output:
         RECORDS,
     log:
@@ -23,7 +23,7 @@ rule evaluate:
         mem_mb=memory_of,
         runtime=growing(240),
     params:
-        code=version_of(code_of("evaluate")),
+        code=lambda w: version_of(code_for("evaluate", w.network)),
         study=STUDY.study,
         pairs=lambda w: json.dumps(pairs_of(w)),
         attacks=lambda w: json.dumps(

@@ -1,4 +1,4 @@
-# Modified images: corruptions and transforms once per dataset, attacks once per base network.
+# Modified images: corruptions, transforms and those that are read once per dataset, attacks once per base network.
 
 
 rule modify_images:
@@ -11,6 +11,8 @@ rule modify_images:
         f"{LOGS}/modify_images/{{dataset}}/{{modification}}/{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/modify_images/{{dataset}}/{{modification}}/{{split}}.tsv"
+    wildcard_constraints:
+        modification=r"[a-z_]+@[0-9.e-]+",
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -27,17 +29,48 @@ rule modify_images:
         " --modification {wildcards.modification} --workers {threads} --output {output} 2> {log}"
 
 
+rule read_modified:
+    input:
+        code=code_of("read_modified"),
+        data=f"{DATA}/{{split}}.safetensors",
+        files=lambda w: ancient(published_files(w.dataset, w.modification)),
+    output:
+        MODIFIED,
+    log:
+        f"{LOGS}/read_modified/{{dataset}}/{{modification}}/{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/read_modified/{{dataset}}/{{modification}}/{{split}}.tsv"
+    wildcard_constraints:
+        modification=r"[a-z0-9_]+\.[a-z0-9_]+@[0-9.e-]+",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=version_of(code_of("read_modified")),
+        images=lambda w: images_of_dataset(w.dataset),
+        folder=lambda w: modified_folder(w.dataset, w.modification),
+        state=lambda w: state_of_modified(w.dataset, w.modification),
+    message:
+        "Reading {wildcards.modification} of the {wildcards.split} images of {wildcards.dataset}"
+    shell:
+        "python scripts/read_modified.py --data {input.data} --modification {wildcards.modification}"
+        " {params.images} --modified {params.folder:q} --output {output} 2> {log}"
+
+
 rule attack_images:
     input:
-        code=code_of("attack_images"),
-        data=f"{DATA}/train.safetensors",
+        code=lambda w: code_for("attack_images", w.network),
+        data=f"{DATA}/{{split}}.safetensors",
         network=NETWORK,
     output:
         ATTACKED,
     log:
-        f"{LOGS}/attack_images/{{dataset}}/{{attack}}/{{network}}/{{trials}}.log",
+        f"{LOGS}/attack_images/{{dataset}}/{{attack}}/{{network}}/{{trials}}/{{split}}.log",
     benchmark:
-        f"{BENCHMARKS}/attack_images/{{dataset}}/{{attack}}/{{network}}/{{trials}}.tsv"
+        f"{BENCHMARKS}/attack_images/{{dataset}}/{{attack}}/{{network}}/{{trials}}/{{split}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -46,7 +79,7 @@ rule attack_images:
         mem_mb=memory_of,
         runtime=growing(240),
     params:
-        code=version_of(code_of("attack_images")),
+        code=lambda w: version_of(code_for("attack_images", w.network)),
         attack=lambda w: json.dumps(attack(w.attack)),
         seed=STUDY.seed,
         trials=lambda w: trials_of(w.trials),

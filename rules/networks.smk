@@ -1,4 +1,4 @@
-# Base networks, one per trial.
+# Base networks: trained, one per trial, or pretrained.
 
 
 rule train_network:
@@ -13,6 +13,8 @@ rule train_network:
         f"{LOGS}/train_network/{{network}}/{{trials}}.log",
     benchmark:
         f"{BENCHMARKS}/train_network/{{network}}/{{trials}}.tsv"
+    wildcard_constraints:
+        trials=r"\d+(-\d+)?",
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -35,6 +37,35 @@ rule train_network:
         " --architecture {params.architecture} --activation {params.activation}"
         " {params.images} {params.training} --seed {params.seed} --trials {params.trials}"
         " --output {output.network} --report {output.report} 2> {log}"
+
+
+rule prepare_network:
+    input:
+        code=code_of("prepare_network"),
+        weights=WEIGHTS,
+        held_out=lambda w: held_out(w.network),
+    output:
+        network=NETWORK.replace("{trials}", PRETRAINED),
+        report=f"{RESULTS}/networks/{{network}}/{PRETRAINED}.json",
+    log:
+        f"{LOGS}/prepare_network/{{network}}/{PRETRAINED}.log",
+    benchmark:
+        f"{BENCHMARKS}/prepare_network/{{network}}/{PRETRAINED}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=growing(16000),
+        runtime=growing(120),
+    params:
+        code=version_of(code_of("prepare_network")),
+        expected=lambda w: expected_accuracy(w.network),
+    message:
+        "Measuring the clean accuracy of {wildcards.network}"
+    shell:
+        "python scripts/prepare_network.py --weights {input.weights} --held-out {input.held_out}"
+        " {params.expected} --output {output.network} --report {output.report} 2> {log}"
 
 
 # not temp(): made anew for a new source, they would rerun all the others

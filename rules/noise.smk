@@ -3,11 +3,11 @@
 
 rule retrain_suffix:
     input:
-        code=code_of("retrain_suffix"),
+        code=lambda w: code_for("retrain_suffix", w.network),
         data=lambda w: split_of(w.network, "train"),
-        network=NETWORK,
+        network=network_of,
         covariance=covariance_of,
-        activations=ACTIVATIONS,
+        activations=recorded_of,
     output:
         suffixes=f"{NOISY}.safetensors",
         losses=f"{NOISY}.losses.safetensors",
@@ -23,7 +23,10 @@ rule retrain_suffix:
         mem_mb=memory_of,
         runtime=growing(240),
     params:
-        code=version_of(code_of("retrain_suffix")),
+        code=lambda w: version_of(code_for("retrain_suffix", w.network)),
+        activations=lambda w, input: (
+            f"--activations {input.activations}" if input.activations else ""
+        ),
         noise=noise_of,
         input_noise=lambda w: variant(w.network).input_noise,
         covariance=lambda w, input: (
@@ -36,7 +39,7 @@ rule retrain_suffix:
         "Retraining behind {wildcards.site} of {wildcards.network} under noise of {wildcards.source}"
     shell:
         "python scripts/retrain_suffix.py --data {input.data} --network {input.network}"
-        " --activations {input.activations} --name {wildcards.network} --site {wildcards.site}"
+        " {params.activations} --name {wildcards.network} --site {wildcards.site}"
         " {params.noise} {params.covariance} --input-noise {params.input_noise} {params.training}"
         " --seed {params.seed} --trials {params.trials} --output {output.suffixes}"
         " --losses {output.losses} 2> {log}"

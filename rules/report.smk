@@ -116,7 +116,7 @@ rule plot_modifications:
     input:
         code=code_of("plot_modifications"),
         data=f"{DATA}/test.safetensors",
-        train=f"{DATA}/train.safetensors",
+        train=lambda w: f"{DATA}/{calibrated(w.dataset)}.safetensors".format(**w),
         modified=lambda w: shown_targets(w.dataset),
         attacked=lambda w: shown_attacks(w.dataset),
     output:

@@ -11,8 +11,9 @@ import torch
 from noisetransfer.artifacts import read_spec, read_tensors, write_tensors
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.commandline import add_keys, parser, run
-from noisetransfer.devices import BATCH, device, halving
-from noisetransfer.networks import members, pixels
+from noisetransfer.devices import COPIES, device, halving, images_at_once
+from noisetransfer.loading import read_bases
+from noisetransfer.networks import footprint, pixels
 from noisetransfer.progress import progress
 from noisetransfer.randomness import Uniforms, key
 
@@ -20,18 +21,19 @@ from noisetransfer.randomness import Uniforms, key
 def main(args: argparse.Namespace) -> None:
     target = device()
     data = read_tensors(args.data, producer="prepare_dataset", framework="pt")
-    parameters = read_tensors(args.network, producer="train_network", framework="pt")
-    networks = members(read_spec(args.network)["network"], parameters)
+    bases = read_bases(args.network)
+    units = footprint(bases.networks[0], bases.image_shape)
+    size = images_at_once(target, 4 * COPIES * units)
     keys = [key(args.seed, "attack on training images", trial) for trial in args.trials]
     crafted = [
         halving(
             partial(
                 craft, network.to(target), data, torch.tensor([own], device=target), args.attack
             ),
-            BATCH[target.type],
+            size,
             "images a batch",
         )
-        for network, own in zip(networks, keys, strict=True)
+        for network, own in zip(bases.networks, keys, strict=True)
     ]
     spec = {
         "modification": args.modification,

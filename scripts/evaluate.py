@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,8 @@ from noisetransfer.commandline import add_input_noise, add_keys, add_noise, pars
 from noisetransfer.devices import device
 from noisetransfer.errors import StudyError
 from noisetransfer.evaluation import NoisyNetworks, Test, evaluate
-from noisetransfer.networks import Stack, activation_shape, footprint, members, split
+from noisetransfer.loading import read_bases
+from noisetransfer.networks import Stack, footprint
 from noisetransfer.stages import noise_spec, row_names, sampler_of
 
 
@@ -54,40 +56,29 @@ def test_of(args: argparse.Namespace) -> Test:
     )
 
 
-def noisy_networks(args: argparse.Namespace, target: torch.device) -> list[NoisyNetworks]:
-    parameters = read_tensors(args.network, producer="train_network", framework="pt")
-    shape = read_spec(args.network)["network"]
-    networks = members(shape, parameters)
-    units = footprint(networks[0], shape["image_shape"])
-    halves = [split(network, args.site) for network in networks]
-    d = activation_shape(halves[0][0], shape["image_shape"]).numel()
-    sampler = sampler_of(args, d, target)
-    return [
-        NoisyNetworks(
-            prefix.to(target),
-            suffix,
-            {name: values.to(target) for name, values in suffixes.items()},
-            sampler.part(slice(None), slice(i, i + 1)),
-            args.input_noise,
-            units,
-        )
-        for i, ((prefix, suffix), suffixes) in enumerate(
-            zip(halves, suffixes_of(args, [suffix for _, suffix in halves]), strict=True)
-        )
-    ]
+def noisy_networks(args: argparse.Namespace, target: torch.device) -> Iterator[NoisyNetworks]:
+    """Yield those of each trial: one trial's noise at a time is in memory."""
+    bases = read_bases(args.network, len(args.trials))
+    cuts = bases.cut(args.site, target)
+    units = footprint(bases.networks[0], bases.image_shape)
+    suffixes = suffixes_of(args, target)
+    for trial, cut, own in zip(range(len(args.trials)), cuts, suffixes, strict=True):
+        sampler = sampler_of(args, cut.shape.numel(), target, [trial])
+        networks = NoisyNetworks(cut.prefix, cut.suffix, own, sampler, args.input_noise, units)
+        yield networks.at_logits(cut.shape) if cut.clean else networks
 
 
-def suffixes_of(args: argparse.Namespace, own: list[torch.nn.Sequential]) -> list[Stack]:
-    """Return the suffixes of each trial, [row, …]: those retrained, else the networks' own."""
+def suffixes_of(args: argparse.Namespace, target: torch.device) -> list[Stack | None]:
+    """Return the retrained suffixes of each trial, [row, …]; None where the network's own serves all rows."""
     if not args.noisy:
-        rows = len(row_names(args))
-        return [
-            {n: p.expand(rows, *p.shape) for n, p in suffix.state_dict().items()} for suffix in own
-        ]
+        return [None] * len(args.trials)
     retrained = read_tensors(args.noisy, producer="retrain_suffix", framework="pt")
     if read_spec(args.noisy)["noise"] != noise_spec(args):
         raise StudyError(f"{args.noisy}: trained under other noise than {noise_spec(args)}")
-    return [{n: p[:, i] for n, p in retrained.items()} for i in range(len(own))]
+    return [
+        {name: values[:, i].to(target) for name, values in retrained.items()}
+        for i in range(len(args.trials))
+    ]
 
 
 if __name__ == "__main__":

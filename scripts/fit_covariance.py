@@ -3,32 +3,66 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from noisetransfer.artifacts import read_spec, read_tensors, write_json, write_tensors
 from noisetransfer.commandline import parser, run
 from noisetransfer.covariance import Covariance, Diagnostics, fit, to_tensors, total_variance
-from noisetransfer.devices import device
+from noisetransfer.cuts import Cut
+from noisetransfer.devices import device, images_at_once
 from noisetransfer.errors import StudyError
-from noisetransfer.networks import BATCH, batched, members, split
+from noisetransfer.loading import Bases, read_bases
+from noisetransfer.networks import BATCH, batched, footprint
+from noisetransfer.ranks import parse_rank
+
+
+@dataclass(frozen=True)
+class Clean:
+    """The clean images of a base network: as recorded activations, or to be run again for every source.
+
+    Attributes:
+        cut: of the base network; its prefix is on the device.
+        values: recorded h(x), (n, d) on the device, or images (n, C, H, W).
+        batch_size: images that run at once.
+        device: where they run.
+        recorded: which of the two `values` are.
+    """
+
+    cut: Cut
+    values: Tensor
+    batch_size: int
+    device: torch.device
+    recorded: bool
+
+    def activations(self) -> Iterator[Tensor]:
+        """Yield h(x) in chunks (m, d)."""
+        if self.recorded:
+            yield from self.values.split(self.batch_size)
+        else:
+            yield from self.of(self.values)
+
+    def of(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield the activations of other images in the same chunks."""
+        d = self.cut.shape.numel()
+        for states in batched(self.cut.prefix, images, self.device, self.batch_size):
+            yield states.flatten(1)[:, :d]
 
 
 def main(args: argparse.Namespace) -> None:
-    target = device()
-    clean = read_tensors(args.activations, producer="record_activations", framework="pt")
-    activations = [own.flatten(1).to(target) for own in clean["activations"]]
-    parameters = read_tensors(args.network, producer="train_network", framework="pt")
-    networks = members(read_spec(args.network)["network"], parameters)
-    prefixes = [split(network, args.site)[0].to(target) for network in networks]
-    signals = [total_variance(h.split(BATCH), len(h)) for h in activations]
+    bases = read_bases(args.network)
+    clean, indices = clean_of(args, bases, device())
+    signals = [total_variance(own.activations(), len(own.values)) for own in clean]
     tensors, report = {}, {}
     for path in args.modified:
-        name, images = modified_images(path, clean["indices"], len(prefixes))
+        name, images = modified_images(path, indices, len(clean))
         fits = [
-            fit_one(prefix, own, h, signal, args, name)
-            for prefix, own, h, signal in zip(prefixes, images, activations, signals, strict=True)
+            fit_one(own, modified, signal, args, name)
+            for own, modified, signal in zip(clean, images, signals, strict=True)
         ]
         stacked = to_tensors([covariance for covariance, _ in fits])
         tensors |= {f"{name}/{part}": values for part, values in stacked.items()}
@@ -40,9 +74,25 @@ def main(args: argparse.Namespace) -> None:
     write_json(args.diagnostics, report)
 
 
-def modified_images(
-    path: Path, indices: torch.Tensor, trials: int
-) -> tuple[str, list[torch.Tensor]]:
+def clean_of(
+    args: argparse.Namespace, bases: Bases, target: torch.device
+) -> tuple[list[Clean], Tensor]:
+    """Return the clean images of each base network, and their original indices."""
+    cuts = bases.cut(args.site, target)
+    if args.activations:
+        stored = read_tensors(args.activations, producer="record_activations", framework="pt")
+        hidden = [own.flatten(1).to(target) for own in stored["activations"]]
+        recorded = [
+            Clean(*pair, BATCH, target, recorded=True) for pair in zip(cuts, hidden, strict=True)
+        ]
+        return recorded, stored["indices"]
+    data = read_tensors(args.data, producer="prepare_dataset", framework="pt")
+    size = images_at_once(target, 4 * footprint(bases.networks[0], bases.image_shape))
+    images = [Clean(cut, data["images"], size, target, recorded=False) for cut in cuts]
+    return images, data["indices"]
+
+
+def modified_images(path: Path, indices: Tensor, trials: int) -> tuple[str, list[Tensor]]:
     """Return the source and its images for each trial: attacks have their own, others share them."""
     origin = read_spec(path)
     producer = "attack_images" if "attack" in origin else "modify_images"
@@ -54,27 +104,18 @@ def modified_images(
 
 
 def fit_one(
-    prefix: torch.nn.Module,
-    images: torch.Tensor,
-    clean: torch.Tensor,
-    signal: float,
-    args: argparse.Namespace,
-    name: str,
+    clean: Clean, images: Tensor, signal: float, args: argparse.Namespace, name: str
 ) -> tuple[Covariance, Diagnostics]:
-    chunks = zip(batched(prefix, images, clean.device), clean.split(BATCH), strict=True)
+    chunks = zip(clean.of(images), clean.activations(), strict=True)
     return fit(
-        (modified.flatten(1) - own for modified, own in chunks),
-        n=len(clean),
-        d=clean.shape[1],
-        rank=args.rank,
+        (modified - own for modified, own in chunks),
+        n=len(images),
+        d=clean.cut.shape.numel(),
+        rank=parse_rank(args.rank),
         ridge=args.ridge,
         signal_trace=signal,
         name=name,
     )
-
-
-def rank(text: str) -> int | str:
-    return text if text == "full" else int(text)
 
 
 if __name__ == "__main__":
@@ -82,10 +123,14 @@ if __name__ == "__main__":
     options.add_argument(
         "--modified", type=Path, nargs="+", required=True, help="images of each source"
     )
-    options.add_argument("--activations", type=Path, required=True, help="of record_activations")
+    clean = options.add_mutually_exclusive_group(required=True)
+    clean.add_argument("--activations", type=Path, help="of the clean images, recorded")
+    clean.add_argument("--data", type=Path, help="the clean images: a split of prepare_dataset")
     options.add_argument("--network", type=Path, required=True, help="of train_network")
-    options.add_argument("--site", required=True, help="hidden layer, such as L2")
-    options.add_argument("--rank", type=rank, required=True, help="eigenpairs kept, or full")
+    options.add_argument("--site", required=True, help="such as L2 or layer3")
+    options.add_argument(
+        "--rank", required=True, help="eigenpairs kept; or full, explained@SHARE, held_out"
+    )
     options.add_argument("--ridge", type=json.loads, required=True, help='{"relative": 0.001}')
     options.add_argument(
         "--output", type=Path, required=True, help="by source, stacked over trials"

@@ -10,14 +10,16 @@ import numpy as np
 
 from noisetransfer.artifacts import read_spec, read_tensors, write_figure
 from noisetransfer.commandline import parser, run
-from noisetransfer.datasets import DATASETS
 from noisetransfer.figures import contact_sheet
+
+MOST_CLASSES = 10
 
 
 def main(args: argparse.Namespace) -> None:
-    classes = DATASETS[read_spec(args.data)["dataset"]].classes
+    names = read_spec(args.data)["names"]
     test, train = (read_tensors(p, producer="prepare_dataset") for p in (args.data, args.train))
-    labels = np.intersect1d(test["labels"], train["labels"])
+    common = np.intersect1d(test["labels"], train["labels"])
+    labels = common[:MOST_CLASSES]
     shown = firsts(test["labels"], labels)
     rows = {"clean@0": pictures(test["images"][shown])}
     for path in args.modified:
@@ -29,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
     for path in args.attacked:
         images = read_tensors(path, producer="attack_images")["images"]
         rows[f"{read_spec(path)['modification']}, training"] = pictures(images[0][shown])
-    figure = contact_sheet(rows, [classes[label] for label in labels])
+    figure = contact_sheet(rows, [names[str(label)] for label in labels])
     for path in args.output:
         write_figure(path, figure)
 

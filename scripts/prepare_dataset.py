@@ -4,22 +4,28 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
+
 from noisetransfer.artifacts import write_tensors
-from noisetransfer.commandline import parser, run
-from noisetransfer.datasets import DATASETS, splits
+from noisetransfer.commandline import add_images, parser, run
+from noisetransfer.datasets import names_of_classes, splits
 
 
 def main(args: argparse.Namespace) -> None:
-    spec = {"dataset": args.dataset, "splits": args.splits}
-    for name, split in splits(args.dataset, args.folder, args.splits).items():
+    drawn = splits(args.id, args.folder, args.splits, resize=args.resize, crop=args.crop)
+    names = names_of_classes(args.id, args.folder)
+    for name, split in drawn.items():
+        spec = {"dataset": args.dataset, "id": args.id, "splits": args.splits, "split": name}
+        labels = np.unique(split.labels).tolist()
+        spec |= {"classes": len(names), "names": {str(label): names[label] for label in labels}}
         path = args.output / f"{name}.safetensors"
-        write_tensors(path, vars(split), producer="prepare_dataset", spec=spec | {"split": name})
+        write_tensors(path, vars(split), producer="prepare_dataset", spec=spec)
 
 
 if __name__ == "__main__":
     options = parser(__doc__)
-    options.add_argument("--dataset", required=True, choices=DATASETS)
-    options.add_argument("--folder", type=Path, required=True, help="folder of the original files")
+    options.add_argument("--dataset", required=True, help="its name in the study")
+    add_images(options)
     options.add_argument("--splits", type=json.loads, required=True, help='{"train": n, …}')
     options.add_argument("--output", type=Path, required=True, help="folder for the splits")
     run(main, options)

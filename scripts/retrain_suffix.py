@@ -1,9 +1,14 @@
 """Retrain the suffix under the noise of every arm of each source, all of them and all trials as stacks."""
 
 import argparse
+import copy
+from collections.abc import Callable
 from pathlib import Path
 
-from noisetransfer.artifacts import read_spec, read_tensors, write_tensors
+import torch
+from torch import Tensor, nn
+
+from noisetransfer.artifacts import read_tensors, write_tensors
 from noisetransfer.commandline import (
     add_input_noise,
     add_keys,
@@ -12,36 +17,35 @@ from noisetransfer.commandline import (
     parser,
     run,
 )
+from noisetransfer.cuts import Cut
 from noisetransfer.devices import device
-from noisetransfer.networks import build, members, split
+from noisetransfer.loading import Bases, read_bases
+from noisetransfer.networks import build, split
 from noisetransfer.randomness import key
-from noisetransfer.retraining import recorded, train_suffixes, under_input_noise
+from noisetransfer.retraining import (
+    Hidden,
+    computed,
+    recorded,
+    train_suffixes,
+    under_input_noise,
+)
 from noisetransfer.stages import noise_spec, row_names, sampler_of
+from noisetransfer.suffixes import reinitialise, training_mode
 from noisetransfer.training import Schedule
 
 
 def main(args: argparse.Namespace) -> None:
     target = device()
     data = read_tensors(args.data, producer="prepare_dataset", framework="pt")
-    stored = read_tensors(args.activations, producer="record_activations", framework="pt")
-    activations = stored["activations"]
-    shape = read_spec(args.network)["network"]
     plan = Schedule(args.learning_rate, args.batch_size, args.epochs, args.seed, tuple(args.trials))
-    seeds = [key(args.seed, "initialise suffix", args.site, trial) for trial in plan.trials]
-    fresh = [split(build(**shape, seed=seed), args.site)[1] for seed in seeds]
-    hidden = recorded(activations, target)
-    if args.input_noise:
-        parameters = read_tensors(args.network, producer="train_network", framework="pt")
-        prefixes = [split(network, args.site)[0] for network in members(shape, parameters)]
-        hidden = under_input_noise(
-            prefixes, data["images"], data["indices"], args.input_noise, plan, target
-        )
+    bases = read_bases(args.network, len(args.trials))
+    cuts = bases.cut(args.site, torch.device("cpu"))
     suffixes, losses = train_suffixes(
-        fresh,
-        hidden,
+        fresh_suffixes(args, bases, cuts),
+        hidden_of(args, cuts, data, plan, target),
         data["labels"],
         data["indices"],
-        sampler_of(args, activations[0, 0].numel(), target),
+        sampler_of(args, cuts[0].shape.numel(), target),
         plan,
     )
     spec = {"network": args.name, "site": args.site, "noise": noise_spec(args)}
@@ -51,11 +55,42 @@ def main(args: argparse.Namespace) -> None:
     write_tensors(args.losses, {"losses": losses}, producer="retrain_suffix", spec=spec)
 
 
+def fresh_suffixes(args: argparse.Namespace, bases: Bases, cuts: list[Cut]) -> list[nn.Module]:
+    """Return the suffixes to train, one per trial: of its shape, initialised anew."""
+    seeds = [key(args.seed, "initialise suffix", args.site, trial) for trial in args.trials]
+    if not bases.pretrained:
+        return [split(build(**bases.spec, seed=seed), args.site)[1] for seed in seeds]
+    fresh: list[nn.Module] = [training_mode(copy.deepcopy(cut.suffix)) for cut in cuts]
+    for suffix, seed in zip(fresh, seeds, strict=True):
+        reinitialise(suffix, seed)
+    return fresh
+
+
+def hidden_of(
+    args: argparse.Namespace,
+    cuts: list[Cut],
+    data: dict[str, Tensor],
+    plan: Schedule,
+    target: torch.device,
+) -> Callable[[slice], Hidden]:
+    """Return what gives the activations of a step: recorded, computed once, or anew in every step."""
+    if args.input_noise:
+        prefixes = [cut.prefix for cut in cuts]
+        images, sigma = data["images"], args.input_noise
+        return under_input_noise(prefixes, images, data["indices"], sigma, plan, target)
+    if args.activations:
+        stored = read_tensors(args.activations, producer="record_activations", framework="pt")
+        return recorded(stored["activations"], target)
+    return computed(cuts[0].prefix, data["images"], target)
+
+
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--data", type=Path, required=True, help="training split")
     options.add_argument("--network", type=Path, required=True, help="of train_network")
-    options.add_argument("--activations", type=Path, required=True, help="of record_activations")
+    options.add_argument(
+        "--activations", type=Path, help="of record_activations; default: computed here"
+    )
     options.add_argument("--name", required=True, help="id of the network, for its curves")
     options.add_argument("--site", required=True, help="hidden layer, such as L2")
     add_noise(options)

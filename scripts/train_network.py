@@ -7,7 +7,6 @@ from pathlib import Path
 from noisetransfer.artifacts import read_spec, read_tensors, write_json, write_tensors
 from noisetransfer.base import Images, train_networks
 from noisetransfer.commandline import add_input_noise, add_keys, add_schedule, parser, run
-from noisetransfer.datasets import DATASETS
 from noisetransfer.devices import device
 from noisetransfer.networks import accuracy, build, members
 from noisetransfer.randomness import key
@@ -20,12 +19,11 @@ def main(args: argparse.Namespace) -> None:
         read_tensors(path, producer="prepare_dataset", framework="pt")
         for path in (args.train, args.held_out)
     )
-    dataset = DATASETS[read_spec(args.train)["dataset"]]
     shape = {
         "architecture": args.architecture,
         "activation": args.activation,
-        "image_shape": dataset.shape,
-        "classes": len(dataset.classes),
+        "image_shape": list(train["images"].shape[1:]),
+        "classes": read_spec(args.train)["classes"],
     }
     plan = Schedule(args.learning_rate, args.batch_size, args.epochs, args.seed, tuple(args.trials))
     fresh = [build(**shape, seed=key(args.seed, "initialise", trial)) for trial in plan.trials]

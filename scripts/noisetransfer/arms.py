@@ -34,7 +34,9 @@ class Factors:
     @property
     def trace(self) -> float:
         """Trace of the covariance."""
-        low_rank = 0.0 if self.factor is None else float(self.factor.double().square().sum())
+        # in parts: a copy in float64 of the factor of a large site takes gigabytes
+        parts = () if self.factor is None else self.factor.split(4096)
+        low_rank = sum(float(part.double().square().sum()) for part in parts)
         return low_rank + float(self.variance.double().sum())
 
     def scaled(self, trace: float) -> Factors:

@@ -25,6 +25,16 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default is None else super()._get_help_string(action)
 
 
+def add_images(options: argparse.ArgumentParser) -> None:
+    """Add what names the images of a dataset."""
+    options.add_argument(
+        "--id", required=True, help="of the dataset, such as cifar10 or folder:PATH"
+    )
+    options.add_argument("--folder", type=Path, required=True, help="folder of the original files")
+    options.add_argument("--resize", type=int, help="photographs: pixels of the shorter side")
+    options.add_argument("--crop", type=int, help="photographs: side of the middle, in pixels")
+
+
 def add_schedule(options: argparse.ArgumentParser) -> None:
     """Add the hyperparameters of a training."""
     options.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam")

@@ -19,13 +19,15 @@ from pydantic import (
     model_validator,
 )
 
-from noisetransfer.architectures import ACTIVATIONS, ARCHITECTURES
+from noisetransfer import references
+from noisetransfer.architectures import ACTIVATIONS
 from noisetransfer.arms import ARMS, UNSCALED
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.consistency import faults
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import canonical
 from noisetransfer.plan import OWN
+from noisetransfer.ranks import parse_rank
 from noisetransfer.variants import variant
 
 ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -83,6 +85,21 @@ def _target(value: str) -> str:
     return "+".join(map(_unit, value.split("+")))
 
 
+def _reference(value: str) -> str:
+    try:
+        return str(references.parse(value))
+    except StudyError as error:
+        raise ValueError(str(error)) from None
+
+
+def _rank(value: int | str) -> int | str:
+    try:
+        parse_rank(value)
+    except StudyError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
 def _network(value: str) -> str:
     try:
         return str(variant(value))
@@ -113,7 +130,6 @@ def _taus(value: object) -> object:
 
 
 Modification = Annotated[str, AfterValidator(_modification)]
-Architecture = Annotated[str, AfterValidator(lambda v: _one_of(v, ARCHITECTURES, "architecture"))]
 Activation = Annotated[str, AfterValidator(lambda v: _one_of(v, ACTIVATIONS, "activation"))]
 ArmId = Annotated[str, AfterValidator(lambda v: _one_of(v, ARMS, "arm"))]
 Block = Annotated[str, BeforeValidator(_block)]
@@ -123,24 +139,54 @@ NetworkId = Annotated[str, AfterValidator(_network)]
 Units = Annotated[list[Unit], AfterValidator(_unique)]
 Targets = Annotated[list[Annotated[str, AfterValidator(_target)]], AfterValidator(_unique)]
 OneOrMore = BeforeValidator(_as_list)
+Folder = Annotated[Path, AfterValidator(Path.expanduser)]
 Suite = Annotated[list[Modification], Field(min_length=1), AfterValidator(_unique)]
 
 
+class Within(Model):
+    """A published number, and how far the measured one may be from it."""
+
+    value: float = Field(ge=0, le=1)
+    within: float = Field(gt=0, le=1)
+
+
 class Splits(Model):
-    """Number of images of each split; calibration images (for Σ) are the training images."""
+    """Number of images of each split."""
 
     train: int = Field(ge=2)
     validation: int = Field(default=0, ge=0)
     test: int = Field(ge=1)
+    calibration: int = Field(
+        default=0, ge=0, description="training images that Σ is fitted on; 0: all of them"
+    )
+
+    @model_validator(mode="after")
+    def _from_training(self) -> Splits:
+        if self.calibration == 1 or self.calibration > self.train:
+            raise ValueError(f"calibration images are training images: 0, or 2 to {self.train}")
+        return self
 
 
 class Dataset(Model):
-    """A dataset of the registry, and what is taken from it."""
+    """A dataset of the registry or a folder of images, and what is taken from it."""
 
     splits: Splits
-    folder: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+    id: str | None = Field(
+        default=None, description="in the registry, or folder:PATH; default: the section's name"
+    )
+    folder: Folder | None = Field(
         default=None,
         description="local folder with the original files; default: usual places, then download",
+    )
+    resize: int | None = Field(
+        default=None, ge=1, description="photographs: length in pixels of the shorter side"
+    )
+    crop: int | None = Field(default=None, ge=1, description="photographs: side of the middle")
+    corrupted: Folder | None = Field(
+        default=None, description="local folder of the published corrupted images (CIFAR-10-C, …)"
+    )
+    paired: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Folder] = Field(
+        default={}, description="own modified versions of the same images; NAME is paired.NAME@1"
     )
 
 
@@ -152,25 +198,53 @@ class Training(Model):
     epochs: int = Field(default=10, ge=1)
 
 
-class Network(Model):
-    """A network that the study trains."""
+Channels = Annotated[list[float], Field(min_length=1)]
 
-    architecture: Architecture
+
+class Network(Model):
+    """A network that the study trains, or a pretrained one."""
+
+    architecture: str | None = Field(
+        default=None, description="of a network that is trained, or of pretrained: file:PATH"
+    )
     activation: Activation = "tanh"
+    pretrained: Annotated[str, AfterValidator(_reference)] | None = Field(
+        default=None, description="such as robustbench:cifar10/Linf/Standard"
+    )
+    mean: Channels | None = Field(default=None, description="of pretrained: file:PATH")
+    std: Channels | None = Field(default=None, description="of pretrained: file:PATH")
+    classes: int | None = Field(default=None, ge=2, description="of pretrained: file:PATH")
+    clean_accuracy: Within | None = Field(
+        default=None, description="that a pretrained network must have; default: as published"
+    )
     dataset: str
-    training: str
+    training: str | None = Field(
+        default=None, description="of the whole network, or of suffixes; one of trainings"
+    )
+
+    @model_validator(mode="after")
+    def _described(self) -> Network:
+        if self.pretrained is not None:
+            try:
+                references.described(self.model_dump())
+            except StudyError as error:
+                raise ValueError(str(error)) from None
+        return self
 
 
 class Ridge(Model):
-    """Added to the diagonal of a covariance; exactly one of the two."""
+    """Added to the diagonal of a covariance; exactly one of them."""
 
     absolute: float | None = Field(default=None, ge=0, description="a·I, as in the paper (1e-4)")
     relative: float | None = Field(default=None, ge=0, le=1, description="b · tr Σ / d · I")
+    held_out: Literal[True] | None = Field(
+        default=None, description="as relative, with the b that held-out images want"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Ridge:
-        if (self.absolute is None) == (self.relative is None):
-            raise ValueError("give either absolute or relative")
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("give either absolute, relative or held_out")
         return self
 
 
@@ -178,8 +252,11 @@ class Noise(Model):
     """How noise is made from a source."""
 
     arms: Annotated[list[ArmId], AfterValidator(_unique)] = Field(min_length=1)
-    rank: Annotated[int, Field(ge=1)] | Literal["full"] = Field(
-        default=256, description="leading eigenpairs kept; full: an exact factor of the whole Σ"
+    rank: Annotated[int | str, AfterValidator(_rank)] = Field(
+        default=256,
+        description="leading eigenpairs kept; full: an exact factor of the whole Σ; "
+        "explained@0.95: as many as explain this share of the trace; held_out: as many as held-out "
+        "images want",
     )
     ridge: Ridge = Ridge(relative=1e-3)
 
@@ -228,13 +305,6 @@ CURVES = {
 
 Grids = Annotated[list[Grid], OneOrMore, Field(min_length=1)]
 FigureKind = Annotated[str, AfterValidator(lambda v: _one_of(v, (HEATMAP, *CURVES), "figure"))]
-
-
-class Within(Model):
-    """A published mean, and how far the measured one may be from it."""
-
-    value: float = Field(ge=0, le=1)
-    within: float = Field(gt=0, le=1)
 
 
 class Published(Model):
@@ -293,7 +363,7 @@ class Study(Model):
     study: ID
     seed: int = Field(default=0, ge=0)
     datasets: dict[ID, Dataset]
-    trainings: dict[ID, Training]
+    trainings: dict[ID, Training] = {}
     networks: dict[ID, Network]
     trials: list[Block] = Field(min_length=1)
     noise: Noise

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from noisetransfer.architectures import ARCHITECTURES
 from noisetransfer.arms import ARMS, NO_SOURCE
 from noisetransfer.attacks import ATTACKS
-from noisetransfer.datasets import DATASETS, too_large
+from noisetransfer.corrupted_sets import SETS, misfit
+from noisetransfer.datasets import DATASETS, find, too_large
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import MODIFICATIONS, parse
 from noisetransfer.plan import OWN, evaluations, members, pairs, trials_of
@@ -18,7 +19,7 @@ from noisetransfer.variants import variant
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from noisetransfer.config import Checks, Grid, Network, Study
+    from noisetransfer.config import Checks, Dataset, Grid, Network, Study
 
 
 def faults(study: Study) -> list[str]:
@@ -28,6 +29,7 @@ def faults(study: Study) -> list[str]:
         _bad_images,
         _bad_splits,
         _bad_grids,
+        _bad_read_images,
         _computed_twice,
         _bad_figures,
         _bad_checks,
@@ -41,12 +43,9 @@ def faults(study: Study) -> list[str]:
 
 def _unknown_ids(study: Study) -> Iterable[str]:
     for name, network in study.networks.items():
-        known: dict[str, Iterable[str]]
-        known = {"dataset": study.datasets, "training": study.trainings}
-        yield from _unknown(f"networks.{name}", network, known)
-    for name in study.datasets:
-        if name not in DATASETS:
-            yield f"datasets: unknown {name!r}; allowed: {_list(DATASETS)}"
+        yield from _bad_network(study, f"networks.{name}", network)
+    for name, dataset in study.datasets.items():
+        yield from _bad_dataset(name, dataset)
     for name in study.attacks:
         yield from _bad_budget(study, name)
     for name in {OWN, NO_SOURCE} & set(study.suites):
@@ -59,15 +58,25 @@ def _unknown_ids(study: Study) -> Iterable[str]:
             yield from _unknown_in_grid(study, f"experiments.{name}", grid)
 
 
+def _bad_network(study: Study, place: str, network: Network) -> Iterable[str]:
+    known: dict[str, Iterable[str]] = {"dataset": study.datasets}
+    if network.pretrained is None:
+        known |= {"architecture": ARCHITECTURES, "training": study.trainings}
+        for key in ("mean", "std", "classes", "clean_accuracy"):
+            if getattr(network, key) is not None:
+                yield f"{place}.{key}: only of a pretrained network"
+    elif network.training is not None:
+        known["training"] = study.trainings
+    yield from _unknown(place, network, known)
+
+
 def _unknown_in_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
     for network in grid.network:
         base = variant(network).base
         if base not in study.networks:
             yield f"{place}.network: unknown {base!r}; allowed: {_list(study.networks)}"
             continue
-        sites = ARCHITECTURES[study.networks[base].architecture].sites
-        for site in set(grid.site) - set(sites):
-            yield f"{place}.site: unknown {site!r}; allowed: {_list(sites)}"
+        yield from _bad_network_of_grid(place, grid, network, study.networks[base])
     for unit in grid.sources:
         yield from _unknown_unit(study, f"{place}.sources", unit)
     for unit in (part for target in grid.targets for part in target.split("+")):
@@ -79,6 +88,23 @@ def _unknown_in_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
             yield f"{place}.targets: {unit} needs sources"
     for source in set(grid.tau) - {"", *grid.sources}:
         yield f"{place}.tau: {source!r} is not among its sources: {_list(grid.sources)}"
+
+
+def _bad_network_of_grid(place: str, grid: Grid, id: str, network: Network) -> Iterable[str]:
+    if network.pretrained is None:
+        # a pretrained network is not there yet: the first job that cuts it knows its sites
+        sites = ARCHITECTURES[str(network.architecture)].sites
+        for site in set(grid.site) - set(sites):
+            yield f"{place}.site: unknown {site!r}; allowed: {_list(sites)}"
+        return
+    if id != variant(id).base:
+        yield f"{place}.network: {id}: a pretrained network has no variants, they would be trained"
+    if grid.regime == "retrain" and network.training is None:
+        base = variant(id).base
+        yield (
+            f"{place}.regime: retrain needs networks.{base}.training, the hyperparameters of the new "
+            "suffix; or write regime: inference"
+        )
 
 
 def _unknown_unit(study: Study, place: str, unit: str) -> Iterable[str]:
@@ -102,10 +128,23 @@ def _bad_budget(study: Study, name: str) -> Iterable[str]:
             yield f"attacks.{name}.{key}: {fault['msg']} (keys of {name}: {allowed})"
 
 
+def _bad_dataset(name: str, section: Dataset) -> Iterable[str]:
+    try:
+        dataset = find(section.id or name, resize=section.resize, crop=section.crop)
+    except StudyError as error:
+        yield f"datasets.{name}: {error}"
+        return
+    if section.paired and dataset.preprocessing is None:
+        yield f"datasets.{name}.paired: only photographs, which have file names, have pairs"
+
+
 def _bad_images(study: Study) -> Iterable[str]:
     for name, network in study.networks.items():
-        found = DATASETS[network.dataset].shape
-        wanted = ARCHITECTURES[network.architecture].images
+        if network.pretrained is not None:
+            continue
+        section = study.datasets[network.dataset]
+        found = find(section.id or network.dataset, resize=section.resize, crop=section.crop).shape
+        wanted = ARCHITECTURES[str(network.architecture)].images
         if found != wanted:
             fitting = _list(id for id, dataset in DATASETS.items() if dataset.shape == wanted)
             yield (
@@ -120,7 +159,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def _bad_splits(study: Study) -> Iterable[str]:
     for name, dataset in study.datasets.items():
-        fault = too_large(name, dataset.splits.model_dump())
+        fault = too_large(dataset.id or name, dataset.splits.model_dump())
         if fault:
             yield f"datasets.{name}.splits: {fault}"
     numbers = [trial for block in study.trials for trial in trials_of(block)]
@@ -146,6 +185,36 @@ def _bad_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
                 pairs(study.suites, source, target)
             except StudyError as error:
                 yield f"{place}.targets: {target} of {source}: {error}"
+
+
+def _bad_read_images(study: Study) -> Iterable[str]:
+    """Find modified images that are not made but read, and cannot be read for a dataset."""
+    for name in study.experiments:
+        for job in evaluations(study, name):
+            dataset = study.network(job.network).dataset
+            for source, targets in pairs(study.suites, job.source, job.suite).items():
+                if source != NO_SOURCE and parse(source)[0].kind == "official":
+                    yield (
+                        f"experiments.{name}.sources: {source}: published sets hold test images, a "
+                        "source needs training images"
+                    )
+                for id in (source, *targets) if source != NO_SOURCE else targets:
+                    yield from _unreadable(study, f"experiments.{name}", id, dataset)
+
+
+def _unreadable(study: Study, place: str, id: str, dataset: str) -> Iterable[str]:
+    kind, section = parse(id)[0].kind, study.datasets[dataset]
+    group, _, name = parse(id)[0].name.partition(".")
+    if kind == "paired" and name not in section.paired:
+        allowed = _list(section.paired)
+        yield f"{place}: {id}: datasets.{dataset}.paired has no {name!r}; allowed: {allowed}"
+    if kind == "official":
+        known = find(section.id or dataset, resize=section.resize, crop=section.crop)
+        fault = misfit(group, section.id or dataset, known.preprocessing)
+        if fault:
+            yield f"{place}: {id}: {fault}"
+        elif not section.corrupted and not SETS[group].files:
+            yield f"{place}: {id}: datasets.{dataset}.corrupted is to name its folder. {SETS[group].hint}"
 
 
 def _computed_twice(study: Study) -> Iterable[str]:
@@ -219,7 +288,8 @@ def _unknown(place: str, section: Network, known: Mapping[str, Iterable[str]]) -
     for field, allowed in known.items():
         value = getattr(section, field)
         if value not in allowed:
-            yield f"{place}.{field}: unknown {value!r}; allowed: {_list(allowed)}"
+            found = "missing" if value is None else f"unknown {value!r}"
+            yield f"{place}.{field}: {found}; allowed: {_list(allowed)}"
 
 
 def _list(values: Iterable[str]) -> str:

@@ -486,8 +486,9 @@ def _ranked(values: pd.Series[Any], key: Callable[[Any], Any]) -> pd.Series[Any]
 
 def _position(id: str) -> tuple[int, float]:
     """Return the place of a modification, by name or id, in the registry, which keeps families together."""
-    modification, at = parse(id) if "@" in id else (MODIFICATIONS[id], 0.0)
-    return list(MODIFICATIONS).index(modification.name), at
+    name, at = (parse(id)[0].name, parse(id)[1]) if "@" in id else (id, 0.0)
+    registered = list(MODIFICATIONS)
+    return registered.index(name) if name in registered else len(registered), at
 
 
 def _scale(tau: str) -> float:

@@ -23,7 +23,13 @@ LARGEST_STACK = {"cuda": 44, "cpu": 8}
 """Networks that run as one: on a GPU a prototype's choice, not measured with this code."""
 
 BATCH = {"cuda": 2000, "cpu": 250}
-"""Images that a stack is tested on at once; draws do not depend on it."""
+"""Images that a stack is tested on at once, if they are small; draws do not depend on it."""
+
+COPIES = 4
+"""Times the outputs of all layers of a network that an attack on it takes: they, their gradients, copies."""
+
+ROOM = {"cuda": 16 * 2**30, "cpu": 2 * 2**30}
+"""Bytes that the values of one batch may take."""
 
 
 def device() -> torch.device:
@@ -55,6 +61,16 @@ def stack_size(device: torch.device, bytes_each: int) -> int:
     free, _ = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return max(1, min(largest, int(0.8 * free) // bytes_each))
+
+
+def images_at_once(device: torch.device, bytes_each: int) -> int:
+    """Return how many images to test at once.
+
+    Args:
+        device: where.
+        bytes_each: what one image takes, in all networks of a stack.
+    """
+    return max(1, min(BATCH[device.type], ROOM[device.type] // max(1, bytes_each)))
 
 
 def halving(compute: Callable[[int], T], size: int, of: str) -> T:

@@ -19,7 +19,7 @@ from noisetransfer.errors import StudyError
 CHUNK = 65536  # bytes
 TIMEOUT = 30.0  # seconds of silence after which a connection counts as cut
 PAUSE = 1.0  # seconds between attempts when the server asks for nothing
-LARGEST = 2**30  # bytes: no original is larger, whatever a server sends
+LARGEST = 2**30  # bytes: few originals are larger, whatever a server sends
 LONGEST_PAUSE = 60.0  # seconds, whatever the server asks for
 HTML = "got an HTML page, not the file"
 
@@ -32,10 +32,12 @@ class RemoteFile:
         name: its name at every mirror and on disk.
         sha256: accepted hashes, in lower case: the published original's first, then those of known
             recompressions of the same content.
+        most: its size in bytes or more; a server that sends more is left.
     """
 
     name: str
     sha256: tuple[str, ...]
+    most: int = LARGEST
 
 
 class _MirrorError(Exception):
@@ -113,7 +115,7 @@ def _download(file: RemoteFile, part: Path, url: str, output_file: str, _pooch: 
     with _request(url, have) as response:
         _check_answer(response, part, have)
         resumed = response.status_code == 206
-        _save(response, part, have if resumed else 0)
+        _save(response, part, have if resumed else 0, file.most)
     if wrong := _mismatch(part, file):
         part.unlink()
         # A whole wrong file will not change, but a resumed one may be two copies in one.
@@ -153,7 +155,7 @@ def _pause(retry_after: str) -> float:
         return PAUSE
 
 
-def _save(response: requests.Response, part: Path, start: int) -> None:
+def _save(response: requests.Response, part: Path, start: int, most: int) -> None:
     rest = response.raw.length_remaining
     total = None if rest is None else start + rest
     bar = tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, mininterval=1)
@@ -163,9 +165,9 @@ def _save(response: requests.Response, part: Path, start: int) -> None:
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 out.write(chunk)
                 bar.update(len(chunk))
-                if out.tell() > LARGEST:
+                if out.tell() > most:
                     part.unlink()
-                    raise _MirrorError(f"sends more than {LARGEST:,} bytes")
+                    raise _MirrorError(f"sends more than {most:,} bytes")
         except HTTPError as error:
             raise _PassingError(f"connection cut after {out.tell():,} bytes") from error
 

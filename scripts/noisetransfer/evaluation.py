@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from noisetransfer.arms import Factors
 from noisetransfer.attacks import ATTACKS
-from noisetransfer.devices import BATCH, halving, stack_size
+from noisetransfer.devices import COPIES, ROOM, halving, images_at_once, stack_size
+from noisetransfer.linear import linear_map, logit_covariance, root
 from noisetransfer.networks import Stack, affine_head, pixels, run_shared, run_stack, without_bias
-from noisetransfer.noise import noisy_pixels
+from noisetransfer.noise import NoiseSampler, embedded, noisy_pixels
 from noisetransfer.progress import progress
 from noisetransfer.randomness import Uniforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from noisetransfer.noise import NoiseSampler
-
-ROOM = 4
-"""Times the outputs of all layers that an attack on a network takes: they, their gradients, copies."""
+STATES = 6
+"""Activations at the site that testing one network takes: they, noise, draws, what the next layers make."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,41 @@ class NoisyNetworks:
     """The R rows (arms of sources) of one trial: one prefix, R suffixes, R noises.
 
     Attributes:
-        prefix: of the base network.
+        prefix: of the base network: images → h(x), or what holds it first, as of `cuts.Cut`.
         suffix: gives the shape of the suffixes.
-        parameters: of the suffixes, name → (R, …).
+        parameters: of the suffixes, name → (R, …); None: `suffix` is that of all rows.
         sampler: noise of R rows × 1 trial.
         input_noise: σ of the Gaussian noise that the base network sees on its images.
         units: outputs of all layers for one image, as from `networks.footprint`.
     """
 
     prefix: nn.Module
-    suffix: nn.Sequential
-    parameters: Stack
+    suffix: nn.Module
+    parameters: Stack | None
     sampler: NoiseSampler
     input_noise: float = 0.0
     units: int = 0
+
+    def at_logits(self, shape: torch.Size) -> NoisyNetworks:
+        """Return the same networks with their noise at the logits, where one affine suffix serves all rows.
+
+        There ξ ~ N(0, Σ) at the site is N(0, A Σ Aᵀ) in the logits, exactly, and a draw costs next to nothing.
+
+        Args:
+            shape: of one activation at the site.
+        """
+        linear = None if self.parameters else linear_map(self.suffix, shape)
+        if linear is None or self.sampler.silent:
+            return self
+        roots = [
+            root(logit_covariance(linear, None if f is None else f[0].float(), scale[0].square()))
+            for f, scale in zip(self.sampler.factors, self.sampler.scale, strict=True)
+        ]
+        stack = [[Factors(own.float(), torch.zeros_like(own[0]).float())] for own in roots]
+        sampler = self.sampler
+        noise = NoiseSampler.of(stack, self.device, seed=sampler.seed, trials=sampler.trials)
+        whole = nn.Sequential(self.prefix, self.suffix)
+        return replace(self, prefix=whole, suffix=nn.Identity(), sampler=noise)
 
     @property
     def device(self) -> torch.device:
@@ -59,7 +81,7 @@ class NoisyNetworks:
 
     def of(self, rows: Sequence[int]) -> NoisyNetworks:
         """Take the suffixes of some rows, in this order; the noise stays that of all rows."""
-        if list(rows) == list(range(len(self.sampler.scale))):
+        if self.parameters is None or list(rows) == list(range(len(self.sampler.scale))):
             return self
         chosen = torch.tensor(rows, device=self.device)
         return replace(self, parameters={n: p[chosen] for n, p in self.parameters.items()})
@@ -88,33 +110,48 @@ class NoisyNetworks:
         return see
 
     def logits(self, images: Tensor, noise: Tensor) -> Tensor:
-        """Return logits (R, B, classes) of images (R, B, C, H, W) under one draw of the noise."""
+        """Return logits (R, B, classes) of images (R, B, C, H, W) under one draw of the noise (R, B, d)."""
         hidden = self.hidden(images)
-        return run_stack(
-            self.suffix, self.parameters, hidden + noise.unflatten(-1, hidden.shape[2:])
-        )
+        noisy = hidden + embedded(noise, hidden.shape[2:])
+        return self._run(self.suffix, self.parameters, noisy)
 
     def hidden(self, images: Tensor) -> Tensor:
-        """Return h(x) of images (…, C, H, W)."""
+        """Return the state at the cut, h(x) where it is clean, of images (…, C, H, W)."""
         return self.prefix(images.flatten(0, -4)).unflatten(0, images.shape[:-3])  # type: ignore[no-any-return]
 
     @cached_property
-    def _parts(self) -> tuple[nn.Sequential, nn.Sequential]:
+    def _parts(self) -> tuple[nn.Module | None, nn.Module]:
         return affine_head(self.suffix)
 
     def head(self, images: Tensor) -> Tensor:
-        """Return A(h(x)), (R, B, …): of shared images (B, C, H, W), or of (R, B, C, H, W)."""
-        run = run_shared if images.dim() == 4 else run_stack
-        return run(self._parts[0], self.parameters, self.hidden(images))
+        """Return A(h(x)), (R or 1, B, …): of shared images (B, C, H, W), or of (R, B, C, H, W)."""
+        hidden, (head, _) = self.hidden(images), self._parts
+        shared = images.dim() == 4
+        if head is not None and shared and self.parameters is not None:
+            return run_shared(head, self.parameters, hidden)
+        own = hidden[None] if shared else hidden
+        return own if head is None else self._run(head, self.parameters, own)
 
     def head_of_noise(self, noise: Tensor, shape: torch.Size) -> Tensor:
-        """Return A(ξ) − A(0), (R, B, …), of noise (R, B, d) on activations of a shape."""
-        linear = without_bias(self.parameters)
-        return run_stack(self._parts[0], linear, noise.unflatten(-1, shape))
+        """Return A(ξ) − A(0), (R, B, …), of noise (R, B, d) on states of a shape."""
+        head, state = self._parts[0], embedded(noise, shape)
+        if head is None:
+            return state
+        if self.parameters is None:
+            linear = without_bias(dict(head.named_parameters()))
+            parts = functional_call(head, linear, (state.flatten(0, 1),))
+            return parts.unflatten(0, noise.shape[:2])  # type: ignore[no-any-return]
+        return run_stack(head, without_bias(self.parameters), state)
 
     def tail(self, values: Tensor) -> Tensor:
         """Return logits (R, B, classes) of head values (R, B, …)."""
-        return run_stack(self._parts[1], self.parameters, values)
+        return self._run(self._parts[1], self.parameters, values)
+
+    def _run(self, module: nn.Module, parameters: Stack | None, values: Tensor) -> Tensor:
+        """Run each row's network on its values (R, B, …)."""
+        if parameters is not None:
+            return run_stack(module, parameters, values)
+        return module(values.flatten(0, 1)).unflatten(0, values.shape[:2])  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -257,7 +294,9 @@ def evaluate(networks: NoisyNetworks, test: Test, batch_size: int | None = None)
     Returns:
         one row per target × row × image: source, arm, target, image, label, prediction, draws_correct, K.
     """
-    size = batch_size or BATCH[networks.device.type]
+    tested = 4 * STATES * len(test.rows) * networks.sampler.scale.shape[-1]
+    attacked = 4 * COPIES * networks.units if test.attacks else 0
+    size = batch_size or images_at_once(networks.device, max(tested, attacked))
     return halving(lambda size: _evaluate(networks, test, size), size, "images a batch")
 
 
@@ -282,7 +321,9 @@ def _attack_views(
     networks: NoisyNetworks, test: Test, images: Tensor, labels: Tensor, indices: Tensor
 ) -> dict[str, View]:
     """Craft the images of all attacks: every strength of an attack against every row, as stacks."""
-    limit = stack_size(networks.device, max(1, 4 * ROOM * len(labels) * networks.units))
+    bytes_each = max(1, 4 * COPIES * len(labels) * networks.units)
+    limit = stack_size(networks.device, bytes_each)
+    limit = max(1, min(limit, ROOM[networks.device.type] // bytes_each))
     jobs = [(target, row) for target in test.attacks for row in test.targets[target]]
     crafted = defaultdict(list)
     for part in _alike(jobs, test.attacks, limit):

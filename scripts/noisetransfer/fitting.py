@@ -45,7 +45,8 @@ def fit_noise(
     """Fit noise to what a modification of the images does at a site: Σ of Δ = h(modified) − h(clean).
 
     The network is seen in evaluation mode, without noise of its own, and left as it was. Where there are more
-    activations d than images n, no d × d matrix is made, and memory takes about 30 n·d bytes.
+    activations d than images n, no d × d matrix is made: memory takes 4 n·d bytes for the differences and
+    4 d·r for a rank r, or about 20 n·d with the rank "full".
 
     Args:
         network: any module on images (B, C, H, W) in [0, 1]; the fit runs on its device.

@@ -1,12 +1,14 @@
 """The registry of modifications, their ids `name@strength`, and the modified images.
 
-To add a corruption of `imagecorruptions`, add its entry to `_ENTRIES`; to add a transform, add an
-entry and a function that builds it from its scale. Both are then tested by
-`tests/unit/test_modifications.py`. This module is read by the Snakefile: heavy imports are lazy.
+To add a corruption of `imagecorruptions`, add its entry to `_CORRUPTIONS`; to add a transform, add an
+entry to `_ENTRIES` and a function that builds it from its scale. Both are then tested by
+`tests/unit/test_modifications.py`. Images of the kinds `official` and `paired` are read, not made:
+`corrupted_sets.py`. This module is read by the Snakefile: heavy imports are lazy.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from noisetransfer import cifar_corruptions
 from noisetransfer.corruptions import corrupt
 from noisetransfer.errors import StudyError
 from noisetransfer.randomness import key
@@ -30,8 +33,15 @@ if TYPE_CHECKING:
     Transform = Callable[[torch.Tensor], torch.Tensor]
     Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
-Kind = Literal["corruption", "transform", "attack", "clean"]
+Kind = Literal["corruption", "transform", "attack", "clean", "official", "paired"]
 
+OFFICIAL = ("cifar10_c", "imagenet_c")
+"""The published corrupted sets: `cifar10_c.fog@3` is CIFAR-10-C's fog at severity 3."""
+
+PAIRED = "paired."
+"""What the names of the user's own modified images start with: `paired.rain@1`."""
+
+_CIFAR = (3, 32, 32)  # images that CIFAR-10-C's constants are for
 _SMALLEST = 32  # the side, in pixels, below which imagecorruptions refuses an image
 
 
@@ -49,6 +59,8 @@ STRENGTHS: dict[Kind, Strengths] = {
     "transform": Strengths("a scale from 0.2 to 2.0", lambda scale: 0.2 <= scale <= 2.0),
     "attack": Strengths("an epsilon above 0, up to 1", lambda epsilon: 0 < epsilon <= 1),
     "clean": Strengths("0 only", (0,).__contains__, True),
+    "official": Strengths("a severity of 1, 2, 3, 4 or 5", (1, 2, 3, 4, 5).__contains__, True),
+    "paired": Strengths("1 only", (1,).__contains__, True),
 }
 
 
@@ -58,7 +70,8 @@ class Modification:
 
     Attributes:
         name: the part of an id before the '@'.
-        kind: decides the strengths and who makes the images (attacks: `attacks.py`).
+        kind: decides the strengths and who makes the images (attacks: `attacks.py`; official and
+            paired ones are read by `corrupted_sets.py`).
         family: groups modifications in figures.
         build: for transforms: makes, from a scale, the function of one image, float32
             (C, H, W) in [0, 1], that draws from PyTorch's default generator.
@@ -116,7 +129,7 @@ def _obstruction(scale: float) -> Transform:
     return obstruct
 
 
-_ENTRIES = (
+_CORRUPTIONS = (
     Modification("gaussian_noise", "corruption", "noise"),
     Modification("shot_noise", "corruption", "noise"),
     Modification("impulse_noise", "corruption", "noise"),
@@ -136,6 +149,10 @@ _ENTRIES = (
     Modification("pixelate", "corruption", "digital"),
     Modification("jpeg_compression", "corruption", "digital"),
     Modification("saturate", "corruption", "digital"),
+)
+
+_ENTRIES = (
+    *_CORRUPTIONS,
     Modification("elastic", "transform", "geometry", _elastic),
     Modification("perspective", "transform", "geometry", _perspective),
     Modification("rotate", "transform", "geometry", _rotate),
@@ -145,6 +162,11 @@ _ENTRIES = (
     Modification("auto_pgd", "attack", "adversarial"),
     Modification("square", "attack", "adversarial"),
     Modification("clean", "clean", "clean"),
+    *(  # the published sets hold the same 19 corruptions, under the same names
+        Modification(f"{published}.{made.name}", "official", made.family)
+        for published in OFFICIAL
+        for made in _CORRUPTIONS
+    ),
 )
 
 MODIFICATIONS: dict[str, Modification] = {entry.name: entry for entry in _ENTRIES}
@@ -159,10 +181,21 @@ def parse(id: str) -> tuple[Modification, float]:
     name, at, text = id.partition("@")
     if not at:
         raise StudyError(f"{id!r} has no '@': write name@strength, e.g. motion_blur@5")
-    if name not in MODIFICATIONS:
-        known = ", ".join(MODIFICATIONS)
-        raise StudyError(f"{id!r}: unknown modification {name!r}; known are {known}")
-    return MODIFICATIONS[name], _strength(id, MODIFICATIONS[name], text)
+    modification = MODIFICATIONS.get(name) or _paired(id, name)
+    return modification, _strength(id, modification, text)
+
+
+def _paired(id: str, name: str) -> Modification:
+    """Return the modification of the user's own that a name outside the registry means."""
+    own = name.removeprefix(PAIRED)
+    if re.fullmatch("[a-z0-9_]+", own) and own != name:
+        return Modification(name, "paired", "paired")
+    known = ", ".join(name for name, entry in MODIFICATIONS.items() if entry.kind != "official")
+    published = " and ".join(f"{name}.NAME" for name in OFFICIAL)
+    raise StudyError(
+        f"{id!r}: unknown modification {name!r}; known are {known}; {published} with the NAME of a "
+        f"corruption; {PAIRED}NAME for images of your own (a NAME of a-z, 0-9 and _)"
+    )
 
 
 def _strength(id: str, modification: Modification, text: str) -> float:
@@ -214,10 +247,11 @@ def modify(
         Shape (n, C, H, W): uint8 of corruptions and clean images; float32 in [0, 1] of transforms.
 
     Raises:
-        StudyError: a bad id, or an attack, which needs a network.
+        StudyError: a bad id, an attack, which needs a network, or images that are read, not made.
         ValueError: images and indices are not as above.
     """
     modification, _ = parse(id)
+    _refuse(id, modification.kind)
     _check(images, indices)
     keys = [key(seed, "modify", dataset, modification.name, int(index)) for index in indices]
     if min(workers, len(keys)) <= 1:
@@ -225,6 +259,17 @@ def modify(
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         parts = (np.array_split(images, workers), repeat(id), np.array_split(keys, workers))
         return np.concatenate(list(pool.map(_modified, *parts)))
+
+
+def _refuse(id: str, kind: Kind) -> None:
+    """Raise a StudyError if images of this kind are not made from images."""
+    reasons: dict[Kind, str] = {
+        "attack": "is an attack: its images are made on a network, by attacks.py",
+        "official": "is published: its images are read from the corrupted set, by corrupted_sets.py",
+        "paired": "is of your own: its images are read from your folder, by corrupted_sets.py",
+    }
+    if kind in reasons:
+        raise StudyError(f"{id!r} {reasons[kind]}")
 
 
 def _check(images: NDArray[np.uint8], indices: Sequence[int]) -> None:
@@ -242,23 +287,26 @@ def _modified(images: NDArray[np.uint8], id: str, keys: Sequence[int]) -> Pixels
         return _corrupted(images, modification.name, int(strength), keys)
     if modification.build is not None:
         return _transformed(images, modification.build(strength), keys)
-    if modification.kind == "clean":
-        return images.copy()
-    raise StudyError(f"{id!r} is an attack: its images are made on a network, by attacks.py")
+    return images.copy()
 
 
 def _corrupted(
     images: NDArray[np.uint8], name: str, severity: int, keys: Sequence[int]
 ) -> NDArray[np.uint8]:
-    """Corrupt images (n, C, H, W), at least 32 × 32 and in colour meanwhile."""
+    """Corrupt images (n, C, H, W), at least 32 × 32 and in colour meanwhile.
+
+    Colour images of 32 × 32 are corrupted as CIFAR-10-C is, all others as ImageNet-C.
+    """
     channels, height, width = images.shape[1:]
     rows, columns = _margins(height), _margins(width)
     padded = np.moveaxis(np.pad(images, ((0, 0), (0, 0), rows, columns)), 1, -1)
     colour = np.broadcast_to(padded, (*padded.shape[:-1], 3))
     inside = np.s_[rows[0] : rows[0] + height, columns[0] : columns[0] + width]
+    corrupted = cifar_corruptions.corrupt if images.shape[1:] == _CIFAR else corrupt
     result = np.empty_like(images)
     for position, (image, seed) in enumerate(zip(colour, keys, strict=True)):
-        result[position] = _channels(corrupt(image, name, severity, int(seed))[inside], channels)
+        found = corrupted(image, name, severity, int(seed))
+        result[position] = _channels(found[inside], channels)
     return result
 
 

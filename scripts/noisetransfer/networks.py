@@ -12,6 +12,7 @@ from torch.nn.functional import max_pool2d
 
 from noisetransfer.architectures import find
 from noisetransfer.errors import StudyError
+from noisetransfer.suffixes import plain_attention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ class Pool(nn.Module):
 
 
 Stack = dict[str, Tensor]
-"""Parameters of S networks of one shape: name → (S, …)."""
+"""Parameters and buffers (statistics of BatchNorm) of S networks of one shape: name → (S, …)."""
 
 BATCH = 500
 """Images that run through a network at once where nothing else is said."""
@@ -109,28 +110,34 @@ def activation_shape(prefix: nn.Module, image_shape: Sequence[int]) -> torch.Siz
         return prefix(torch.zeros(1, *image_shape)).shape[1:]  # type: ignore[no-any-return]
 
 
-def footprint(network: nn.Sequential, image_shape: Sequence[int]) -> int:
+def footprint(network: nn.Module, image_shape: Sequence[int]) -> int:
     """Return how many numbers the layers of a network put out for one image."""
-    value, total = torch.zeros(1, *image_shape), 0
+    layers = [module for module in network.modules() if not any(module.children())]
+    sizes: list[int] = []
+
+    def count(_: nn.Module, __: object, output: object) -> None:
+        sizes.append(output.numel() if isinstance(output, Tensor) else 0)
+
+    handles = [layer.register_forward_hook(count) for layer in layers]
     with torch.no_grad():
-        for module in network:
-            value = module(value)
-            total += value.numel()
-    return total
+        network(torch.zeros(1, *image_shape))
+    for handle in handles:
+        handle.remove()
+    return sum(sizes)
 
 
-def affine_head(suffix: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential]:
+def affine_head(suffix: nn.Module) -> tuple[nn.Module | None, nn.Module]:
     """Cut a suffix behind its leading affine map A, so that A(h + ξ) = A(h) + A(ξ) − A(0).
 
     Returns:
-        (head, tail); the head is empty if the suffix does not begin with an affine map.
+        (head, tail); no head if the suffix is no sequence that begins with an affine map.
     """
-    for i, module in enumerate(suffix):
+    for i, module in enumerate(suffix if isinstance(suffix, nn.Sequential) else ()):
         if isinstance(module, nn.Conv2d | nn.Linear):
-            return suffix[: i + 1], suffix[i + 1 :]
+            return suffix[: i + 1], suffix[i + 1 :]  # type: ignore[index]
         if not isinstance(module, nn.Flatten):
             break
-    return suffix[:0], suffix
+    return None, suffix
 
 
 def stack(networks: Sequence[nn.Module]) -> Stack:
@@ -165,9 +172,10 @@ def without_bias(parameters: Stack) -> Stack:
 
 
 def _run(module: nn.Module, parameters: Stack, inputs: Tensor, inputs_dim: int | None) -> Tensor:
-    own = {name: parameters[name] for name, _ in module.named_parameters()}
+    own = {name: parameters[name] for name in module.state_dict(keep_vars=True)}
     run = vmap(lambda p, x: functional_call(module, p, (x,)), in_dims=(0, inputs_dim))
-    outputs: Tensor = run(own, inputs)
+    with plain_attention():
+        outputs: Tensor = run(own, inputs)
     return outputs
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from noisetransfer.randomness import key, standard_normal
 
@@ -117,6 +118,15 @@ class NoiseSampler:
         return NoiseSampler(own, self.scale[rows, trials], self.seed, self.trials[trials])
 
 
+def embedded(noise: Tensor, shape: torch.Size) -> Tensor:
+    """Bring noise (…, d) into the shape of what it is added to: (…, *shape), of d numbers or more.
+
+    What a prefix hands on holds the activation first, then what else its suffix needs: that gets no noise.
+    """
+    values: Tensor = pad(noise, (0, shape.numel() - noise.shape[-1])).unflatten(-1, shape)
+    return values
+
+
 def noisy_pixels(
     images: Tensor, sigma: float, keys: Tensor, draw: Tensor, indices: Tensor
 ) -> Tensor:
@@ -140,6 +150,6 @@ def _stack_row(row: Sequence[Factors], device: torch.device) -> Tensor | None:
     if not factors:
         return None
     rank = max(f.shape[1] for f in factors)
-    padded = [torch.nn.functional.pad(f, (0, rank - f.shape[1])) for f in factors]
+    padded = [pad(f, (0, rank - f.shape[1])) for f in factors]
     half = device.type == "cuda" and rank > EXACT_IN_HALF
     return torch.stack(padded).to(device, torch.bfloat16 if half else None)

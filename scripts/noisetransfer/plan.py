@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 NO_NOISE = "0"
 """The τ that arm none is filed under."""
 
+PRETRAINED = "pretrained"
+"""In the place of a block of trials: what belongs to a pretrained network, the same in every trial."""
+
 OWN = "own"
 """As a target: the source itself; `pgd@own`: PGD at its strength; `own+clean@0`: both in one job."""
 
@@ -64,7 +67,9 @@ def arms(names: Iterable[str], source: str, tau: str) -> list[str]:
 
 
 def trials_of(block: str) -> list[int]:
-    """Return the trials of a block: `0-2` → [0, 1, 2]."""
+    """Return the trials of a block: `0-2` → [0, 1, 2]; what is the same in all is keyed as trial 0."""
+    if block == PRETRAINED:
+        return [0]
     first, _, last = block.partition("-")
     return list(range(int(first), int(last or first) + 1))
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from noisetransfer.devices import halving, stack_size
-from noisetransfer.networks import Stack, pixels, run_stack, stack
-from noisetransfer.noise import noisy_pixels
+from noisetransfer.networks import Stack, batched, pixels, run_stack, stack
+from noisetransfer.noise import embedded, noisy_pixels
 from noisetransfer.training import Batch, MakeBatch, Schedule, to, train
 
 if TYPE_CHECKING:
@@ -21,14 +21,19 @@ if TYPE_CHECKING:
     from noisetransfer.noise import NoiseSampler
 
     Hidden = Callable[[Tensor, Tensor], Tensor]
-    """Epoch and positions (T, B) → h(x) of the images of a step, (T, B, …)."""
+    """Epoch and positions (T, B) → states (h(x), where the cut is clean) of the images, (T, B, …)."""
+LARGEST_RECORDING = 4 * 2**30
+"""Bytes up to which the activations of all training images are kept in memory."""
+
+CHUNK = 50
+"""Images that a pretrained network runs on at once."""
 
 ROOM = 20
 """Activations at the site that a network of a stack takes in training, for each image of a batch."""
 
 
 def train_suffixes(
-    suffixes: Sequence[nn.Sequential],
+    suffixes: Sequence[nn.Module],
     hidden: Callable[[slice], Hidden],
     labels: Tensor,
     indices: Tensor,
@@ -46,7 +51,7 @@ def train_suffixes(
         schedule: hyperparameters and keys.
 
     Returns:
-        parameters (R, T, …) and losses (steps, R, T).
+        parameters and buffers (R, T, …) and losses (steps, R, T).
 
     Raises:
         StudyError: if a loss is not finite, or the GPU's memory does not hold one network.
@@ -89,6 +94,29 @@ def recorded(activations: Sequence[Tensor], device: torch.device) -> Callable[[s
     return of
 
 
+def computed(prefix: nn.Module, images: Tensor, device: torch.device) -> Callable[[slice], Hidden]:
+    """Compute the states of one network that all trials share: once if they are small, else in each step.
+
+    Args:
+        prefix: of the network.
+        images: uint8, (n, C, H, W).
+        device: where to compute.
+    """
+    prefix = prefix.to(device)
+    shape = next(batched(prefix, images[:1], device)).shape[1:]
+    if 4 * len(images) * shape.numel() <= LARGEST_RECORDING:
+        states = torch.cat(list(batched(prefix, images, device, CHUNK)))
+        return lambda _: lambda _, positions: states[positions]
+    pictures = images.to(device)
+
+    @torch.no_grad()
+    def hidden(_: Tensor, positions: Tensor) -> Tensor:
+        found = prefix(pixels(pictures[positions.flatten()]))
+        return found.unflatten(0, positions.shape)  # type: ignore[no-any-return]
+
+    return lambda _: hidden
+
+
 def under_input_noise(
     prefixes: Sequence[nn.Sequential],
     images: Tensor,
@@ -125,7 +153,7 @@ def under_input_noise(
 
 
 def _train_part(
-    suffixes: Sequence[nn.Sequential],
+    suffixes: Sequence[nn.Module],
     hidden: Hidden,
     labels: Tensor,
     indices: Tensor,
@@ -156,7 +184,7 @@ def _noisy(hidden: Hidden, labels: Tensor, indices: Tensor, sampler: NoiseSample
         noisy = clean.expand(rows, *clean.shape)
         if not silent:
             noise = sampler.draw(keys, epoch, numbers[positions])
-            noisy = noise.unflatten(-1, clean.shape[2:]).add_(clean)
+            noisy = embedded(noise, clean.shape[2:]).add_(clean)
         targets = truth[positions].expand(rows, *positions.shape)
         return noisy.flatten(0, 1), targets.flatten(0, 1)
 

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from noisetransfer.errors import StudyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+
+_WRAPPER = "network."
+"""Where a module that wraps a network, say to normalise its images, holds it."""
 
 
 class _SiteReached(BaseException):
@@ -24,11 +28,27 @@ def find_site(network: nn.Module, site: str) -> nn.Module:
     Raises:
         StudyError: if there is none; the message lists those there are.
     """
-    named = network.named_modules(remove_duplicate=False)
-    modules: dict[str, nn.Module] = {name: module for name, module in named if name}
+    modules = _named(network)
     if site not in modules:
-        raise StudyError(f"unknown site {site!r}; the network has: {', '.join(modules)}")
+        raise StudyError(_unknown(site, modules))
     return modules[site]
+
+
+def qualified(network: nn.Module, site: str) -> str:
+    """Return the name of a site in a network that may be wrapped, say by one that normalises images.
+
+    Args:
+        network: any module; a wrapper holds the wrapped network as its attribute `network`.
+        site: name of a module, with or without the `network.` of the wrapper.
+
+    Raises:
+        StudyError: if there is none; the message lists those there are, without the wrapper's prefix.
+    """
+    modules = _named(network)
+    for name in (site, _WRAPPER + site):
+        if name in modules:
+            return name
+    raise StudyError(_unknown(site, [name.removeprefix(_WRAPPER) for name in modules]))
 
 
 @contextmanager
@@ -66,12 +86,22 @@ def activations(network: nn.Module, site: str, images: Tensor) -> Tensor:
         reached.append(output)
         raise _SiteReached
 
-    with _watched(network, site, stop):
+    with hooked(network, site, stop):
         try:
             network(images)
         except _SiteReached:
             return reached[0]
     raise StudyError(not_run(site))
+
+
+@contextmanager
+def hooked(network: nn.Module, site: str, see: Callable[[Any], Any]) -> Iterator[None]:
+    """Show what a site puts out to a function, for a while; what it returns, if not None, takes its place."""
+    handle = find_site(network, site).register_forward_hook(lambda _, __, output: see(output))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def check_activation(output: object, site: str, count: int, shape: torch.Size) -> None:
@@ -103,6 +133,14 @@ def run_twice(site: str) -> str:
     )
 
 
+def _named(network: nn.Module) -> dict[str, nn.Module]:
+    return {n: module for n, module in network.named_modules(remove_duplicate=False) if n}
+
+
+def _unknown(site: str, known: Iterable[str]) -> str:
+    return f"unknown site {site!r}; the network has: {', '.join(known)}"
+
+
 def _whole_pass(network: nn.Module, site: str, images: Tensor) -> object:
     """Return what a site puts out in a pass that goes on to the end."""
     found: list[object] = []
@@ -112,18 +150,8 @@ def _whole_pass(network: nn.Module, site: str, images: Tensor) -> object:
             raise StudyError(run_twice(site))
         found.append(output)
 
-    with _watched(network, site, keep):
+    with hooked(network, site, keep):
         network(images)
     if not found:
         raise StudyError(not_run(site))
     return found[0]
-
-
-@contextmanager
-def _watched(network: nn.Module, site: str, see: Callable[[Any], None]) -> Iterator[None]:
-    """Show what a site puts out to a function, and leave the output as it is."""
-    handle = find_site(network, site).register_forward_hook(lambda _, __, output: see(output))
-    try:
-        yield
-    finally:
-        handle.remove()

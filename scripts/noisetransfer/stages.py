@@ -12,20 +12,34 @@ from noisetransfer.noise import NoiseSampler
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     import torch
 
 
-def sampler_of(args: argparse.Namespace, d: int, device: torch.device) -> NoiseSampler:
+def sampler_of(
+    args: argparse.Namespace, d: int, device: torch.device, places: Sequence[int] | None = None
+) -> NoiseSampler:
     """Build the noise that `commandline.add_noise` and `add_keys` describe, rows as `row_names`.
+
+    Args:
+        args: of the command line.
+        d: length of the flattened activation.
+        device: where the noise is drawn.
+        places: of the wanted trials in the block; default: all.
 
     Raises:
         StudyError: if the file of covariances is damaged or lacks a source.
     """
-    stack = rows(
-        args.arms, args.tau, d, _covariances(args), seed=args.seed, trials=tuple(args.trials)
-    )
-    return NoiseSampler.of(stack, device, seed=args.seed, trials=args.trials)
+    chosen = range(len(args.trials)) if places is None else places
+    trials = [args.trials[place] for place in chosen]
+    covariances = {
+        # a pretrained network has one covariance in all trials
+        source: [fitted[place if len(fitted) > 1 else 0] for place in chosen]
+        for source, fitted in _covariances(args).items()
+    }
+    stack = rows(args.arms, args.tau, d, covariances, seed=args.seed, trials=trials)
+    return NoiseSampler.of(stack, device, seed=args.seed, trials=trials)
 
 
 def row_names(args: argparse.Namespace) -> list[tuple[str, str]]:

@@ -69,19 +69,19 @@ def train(
 
     Args:
         module: gives the shape of the networks.
-        parameters: initial parameters, name → (S, …); not changed.
+        parameters: initial parameters and buffers, name → (S, …); not changed.
         steps: of `Schedule.steps`.
         batch: makes the batch of a step.
         learning_rate: of Adam, otherwise with PyTorch's defaults.
 
     Returns:
-        trained parameters and the mean loss of each step, (steps, S).
+        trained parameters, the buffers as training left them, and the mean loss of each step, (steps, S).
 
     Raises:
         StudyError: if a loss is not finite.
     """
-    own = {name: values.clone().requires_grad_() for name, values in parameters.items()}
-    trained = list(own.values())
+    own = {name: values.clone() for name, values in parameters.items()}
+    trained = [own[name].requires_grad_() for name, _ in module.named_parameters()]
     optimizer = torch.optim.Adam(
         trained, lr=learning_rate, fused=True, capturable=trained[0].is_cuda
     )
@@ -92,7 +92,8 @@ def train(
         losses = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         mean: Tensor = losses.unflatten(0, labels.shape).mean(1)
         # networks share no parameter: the sum trains each alone
-        for values, gradient in zip(trained, torch.autograd.grad(mean.sum(), trained), strict=True):
+        gradients = torch.autograd.grad(mean.sum(), trained, materialize_grads=True)
+        for values, gradient in zip(trained, gradients, strict=True):
             values.grad = gradient.contiguous()  # fused Adam pairs numbers by their place in memory
         optimizer.step()
         return mean.detach()

@@ -6,10 +6,20 @@ import random
 import struct
 import tarfile
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 
-from noisetransfer.archives import MOST_MEMBERS, SPARE, gunzip, read_members
+from noisetransfer.archives import (
+    MOST_MEMBERS,
+    SPARE,
+    MemberBounds,
+    gunzip,
+    list_members,
+    locate_member,
+    read_members,
+    stream_members,
+)
 from noisetransfer.errors import StudyError
 
 CONTENT = {"data/one.bin": bytes(range(256)) * 5, "data/two.bin": b"two"}
@@ -228,3 +238,118 @@ def test_damaged_gzip_file_is_named(path, damage):
 def test_archive_that_is_not_there_is_named(path):
     with pytest.raises(StudyError, match=str(path)):
         read_members(path, SIZES)
+
+
+# streamed
+
+
+BOUNDS = MemberBounds(members=10, each=2000, total=20_000)
+
+
+def packed_at(path, content: bytes):
+    path.write_bytes(gzip.compress(content, 1))
+    return path
+
+
+def streamed(path) -> dict[str, bytes]:
+    return {name: file.read() for name, file in stream_members(path, set(SIZES), BOUNDS)}
+
+
+def test_members_are_listed_and_streamed_in_their_order(path):
+    folder, readme = member("data", type=tarfile.DIRTYPE), member("data/readme.html", b"<html>")
+    packed_at(path, tar(folder, FILES[1], readme, FILES[0]))
+    assert list_members(path, BOUNDS) == ["data/two.bin", "data/readme.html", "data/one.bin"]
+    assert list(streamed(path)) == ["data/two.bin", "data/one.bin"]
+    assert streamed(path) == CONTENT
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_stream_leaves_out_what_the_archive_lacks(path):
+    packed_at(path, tar(FILES[0]))
+    assert list(streamed(path)) == ["data/one.bin"]
+
+
+HOSTILE = {
+    "name": ([*FILES, member("../x", b"x")], "member '../x' leads out of the archive"),
+    "link": (
+        [*FILES, member("x", type=tarfile.SYMTYPE, linkname="/etc/passwd")],
+        "member 'x' is neither a plain file nor a folder",
+    ),
+    "large": ([*FILES, member("x", bytes(2001))], "member 'x' is of 2,001 bytes"),
+    "many": ([*FILES, *(member(f"{i}") for i in range(9))], "more than 10 members"),
+    "total": ([member(f"{i}", bytes(2000)) for i in range(9)], "unpacks to more than 20,000 bytes"),
+}
+
+
+@pytest.mark.parametrize("read", [lambda path: list_members(path, BOUNDS), streamed])
+@pytest.mark.parametrize(("members", "reason"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_archive_is_not_streamed(path, members, reason, read):
+    packed_at(path, tar(*members))
+    with pytest.raises(StudyError) as caught:
+        read(path)
+    assert str(caught.value) == f"{path}: damaged ({reason}); delete it and run again"
+
+
+def test_two_members_of_one_name_are_not_listed(path):
+    packed_at(path, tar(*FILES, FILES[0]))
+    with pytest.raises(StudyError, match="two members of one name"):
+        list_members(path, BOUNDS)
+
+
+@pytest.mark.parametrize("content", HEADERS.values(), ids=HEADERS)
+def test_hostile_header_is_not_listed(path, content):
+    packed_at(path, content)
+    with suppress(StudyError):  # it may also end before the damage
+        assert len(list_members(path, BOUNDS)) <= 1
+
+
+def test_bomb_is_not_streamed(path):
+    path.write_bytes(gzip.compress(resized(10**10, tarfile.XHDTYPE) + bytes(20_000_000)) + BOMB)
+    assert peak(lambda: list_members(path, MemberBounds(10, 1000, 1_000_000))) < 5_000_000
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.9])
+def test_cut_archive_is_not_listed(path, keep):
+    content = gzip.compress(tar(member("data/x", random.Random(0).randbytes(1500)), *FILES))
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(StudyError, match=f"{path}: damaged .*end-of-stream"):
+        list_members(path, BOUNDS)
+
+
+@pytest.mark.parametrize("read", [lambda path: list_members(path, BOUNDS), streamed])
+def test_archive_that_is_not_there_is_not_streamed(path, read):
+    with pytest.raises(StudyError, match=f"{path}: damaged .*No such file"):
+        read(path)
+
+
+# located
+
+
+def test_member_of_a_plain_archive_is_located(path):
+    content = tar(member("data", type=tarfile.DIRTYPE), *FILES)
+    path.write_bytes(content)
+    for name, expected in CONTENT.items():
+        offset, size = locate_member(path, name)
+        assert content[offset : offset + size] == expected
+    assert locate_member(path, "data/three.bin") is None
+    assert locate_member(path, "data") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (tar(*FILES, member("../x", b"x")), "member '../x' leads out of the archive"),
+        (tar(*FILES, FILES[0]), "two members of one name"),
+        (tar(*(member(f"{i}") for i in range(MOST_MEMBERS + 1))), "more than 100 members"),
+        (b"<html>Please log in.</html>" * 100, "invalid header"),
+        (gzip.compress(tar(*FILES)), "truncated header"),
+        (b"", "empty file"),
+    ],
+    ids=["name", "twice", "many", "HTML", "gzip", "empty"],
+)
+def test_member_of_a_damaged_archive_is_not_located(path, content, reason):
+    path.write_bytes(content)
+    with pytest.raises(StudyError) as caught:
+        locate_member(path, "data/one.bin")
+    assert str(caught.value).startswith(f"{path}: damaged (")
+    assert reason in str(caught.value)

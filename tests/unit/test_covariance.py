@@ -1,10 +1,15 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from noisetransfer.covariance import from_tensors, to_tensors, total_variance
+from noisetransfer import samples
+from noisetransfer.covariance import fit, from_tensors, to_tensors, total_variance
 from noisetransfer.errors import StudyError
-from structures import correlated, dense, fitted
+from structures import NO_RIDGE, correlated, dense, fitted
 
 ROUTES = pytest.mark.parametrize(
     "shape", [(200, 30), (31, 30), (30, 30), (20, 60)], ids=["n≫d", "n=d+1", "n=d", "n<d"]
@@ -87,7 +92,9 @@ def test_of_few_directions_no_more_are_kept():
     rows = correlated(20, 3) @ mixing
     for rank in (10, "full"):
         covariance, diagnostics = fitted(rows, rank)
-        assert diagnostics.rank <= 10
+        assert diagnostics.rank <= (
+            19 if rank == "full" else 10
+        )  # exact: no eigenvectors, but rows
         assert torch.isfinite(covariance.factor).all()
         error = np.abs(dense(covariance).numpy() - numpys(rows)).max()
         assert error < 2e-6 * np.trace(numpys(rows))
@@ -100,6 +107,134 @@ def test_chunks_do_not_matter(shape, rank, chunk):
     rows = correlated(*shape)
     first, second = (dense(fitted(rows, rank, chunk=c)[0]) for c in (chunk, 17))
     torch.testing.assert_close(first, second, atol=1e-6 * float(first.trace()), rtol=0)
+
+
+@TWO_ROUTES
+@pytest.mark.parametrize("rank", [5, "full"])
+@pytest.mark.parametrize(("block", "band"), [(1, 1), (100, 7), (10**6, 1000)])
+def test_blocks_do_not_matter(monkeypatch, shape, rank, block, band):
+    """A block of (n, d) may hold one column, five that do not divide d, or all."""
+    rows = correlated(*shape)
+    usual = dense(fitted(rows, rank)[0])
+    monkeypatch.setattr(samples, "BLOCK", block)
+    monkeypatch.setattr(samples, "BAND", band)
+    covariance, diagnostics = fitted(rows, rank)
+    torch.testing.assert_close(dense(covariance), usual, atol=1e-6 * float(usual.trace()), rtol=0)
+    squares = np.square(numpys(rows)).sum()
+    assert diagnostics.effective_rank == pytest.approx(
+        np.trace(numpys(rows)) ** 2 / squares, rel=1e-6
+    )
+
+
+@TWO_ROUTES
+@pytest.mark.parametrize("rank", [5, "full"])
+def test_the_same_differences_give_the_same_bytes(shape, rank):
+    first, second = (fitted(correlated(*shape), rank)[0] for _ in range(2))
+    assert torch.equal(first.factor, second.factor)
+    assert torch.equal(first.diagonal, second.diagonal)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_eigenvalues_of_few_rows_are_exact_to_a_millionth_of_the_largest(offset):
+    """Also far from 0, where the mean is a million times the variance: it is removed in float64."""
+    rows = correlated(50, 400) + offset
+    values = numpys_pairs(rows)[0][:49]
+    factor = fitted(rows, 49)[0].factor.double()
+    found = torch.linalg.eigvalsh(factor.mT @ factor).flip(0).numpy()
+    np.testing.assert_allclose(found, values, rtol=0, atol=1e-6 * values[0])
+
+
+@TWO_ROUTES
+@pytest.mark.parametrize("wrong", [-1, 1])
+def test_another_number_of_differences_than_announced_is_an_error(shape, wrong):
+    rows = correlated(*shape)
+    n, d = shape[0] + wrong, shape[1]
+    with pytest.raises(StudyError, match=rf"snow@5: .*expected .*\b{n}\b"):
+        fit(rows.split(7), n=n, d=d, rank=3, ridge=NO_RIDGE, signal_trace=1.0, name="snow@5")
+
+
+@TWO_ROUTES
+def test_differences_of_another_length_are_an_error(shape):
+    rows = correlated(*shape)
+    with pytest.raises(StudyError, match=rf"snow@5: .*expected rows of {shape[1]} numbers"):
+        fit(
+            rows[:, :1].split(7),
+            n=shape[0],
+            d=shape[1],
+            rank=3,
+            ridge=NO_RIDGE,
+            signal_trace=1.0,
+            name="snow@5",
+        )
+
+
+def test_with_few_rows_the_exact_factor_needs_no_eigenvectors(monkeypatch):
+    rows = correlated(20, 60)
+    monkeypatch.setattr(samples, "eigh", None)
+    monkeypatch.setattr(torch.linalg, "eigh", None)
+    covariance = fitted(rows, "full")[0]
+    torch.testing.assert_close(
+        dense(covariance), torch.from_numpy(numpys(rows)), atol=1e-5, rtol=1e-5
+    )
+    with pytest.raises(TypeError, match="not callable"):
+        fitted(rows, 5)
+
+
+@pytest.mark.parametrize("rank", [1, 4, 12, 18])
+def test_projections_of_a_low_rank_differ_from_the_exact_by_no_more_than_what_is_left(rank):
+    """What the next layer sees of the noise: along w, of length 1, λ − ρ of the eigenvectors left out."""
+    rows = correlated(20, 60)
+    weights = torch.randn(500, 60, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weights /= weights.norm(dim=1, keepdim=True)
+    exact, low = fitted(rows, "full")[0], fitted(rows, rank)[0]
+    left = max(numpys_pairs(rows)[0][rank] - low.remainder, low.remainder)
+    error = (weights @ (dense(exact) - dense(low)) @ weights.mT).abs().max()
+    assert 0.01 * left < error <= left * 1.001
+
+
+def test_projections_of_draws_of_the_exact_factor_have_the_covariance_of_the_projected_rows():
+    rows, draws = correlated(20, 60), torch.Generator().manual_seed(2)
+    weights = torch.randn(5, 60, generator=draws)
+    factor = fitted(rows, "full")[0].factor
+    noise = torch.randn(100_000, factor.shape[1], generator=draws) @ factor.mT
+    found, expected = numpys(noise @ weights.mT), numpys(rows @ weights.mT)
+    spread = np.sqrt(np.outer(np.diag(expected), np.diag(expected)) / 1e5)
+    assert (np.abs(found - expected) < 6 * spread).all()
+
+
+GROWTH = """
+from pathlib import Path
+import torch
+from noisetransfer import samples
+from noisetransfer.covariance import fit
+
+def held():
+    # not ru_maxrss, which a process inherits from the one that starts it
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+def fitted(n, d, rank):
+    chunks = (torch.randn(2, d) for _ in range(n // 2))
+    ridge = {"relative": 1e-3}
+    return fit(chunks, n=n, d=d, rank=rank, ridge=ridge, signal_trace=1.0, name="snow@5")
+
+samples.BLOCK = 2**20
+fitted(20, 500, 5)  # now all libraries are loaded
+before = held()
+for rank in (5, "full"):
+    fitted(100, 300_000, rank)
+    print((held() - before) / 120e6)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's count of memory")
+def test_few_rows_are_held_once_and_little_else():
+    """Of 120 MB of differences: one copy, chunks of 2 MB, a factor of 6 MB and some blocks of 8 MiB."""
+    environment = {"PYTHONPATH": str(Path(samples.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", GROWTH]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    low_rank, exact = map(float, ran.stdout.split())
+    assert 0.9 < low_rank <= exact < 2.1
 
 
 def test_differences_are_paired_with_nothing_but_their_mean_removed():

@@ -16,11 +16,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from noisetransfer import datasets
-from noisetransfer.datasets import DATASETS, SPLITS, retrieve, splits, too_large
+from noisetransfer.datasets import (
+    DATASETS,
+    SPLITS,
+    find,
+    in_place,
+    names_of,
+    names_of_classes,
+    retrieve,
+    splits,
+    too_large,
+)
 from noisetransfer.downloads import RemoteFile, fetch
 from noisetransfer.errors import StudyError
+from noisetransfer.folders import LAYOUT, Preprocessing
 
 ROOT = Path(__file__).parents[2]
 DIGITS = "mnist_5k.csv.gz"
@@ -92,10 +104,55 @@ def test_entry_has_checksums_addresses_and_a_pool_for_every_split(name):
     sums = [sha256 for file in entry.files for sha256 in file.sha256]
     assert all(len(sha256) == 64 and int(sha256, 16) for sha256 in sums)
     assert len(set(sums)) == len(sums)
-    assert entry.mirrors
+    assert bool(entry.files) == bool(entry.mirrors)
     assert all(mirror.endswith("/") for mirror in entry.mirrors)
     assert set(entry.pools) == set(SPLITS)
-    assert set(entry.pools.values()) == set(range(len(entry.sizes)))
+    for count in [len(entry.sizes)] if entry.sizes else [1, 2]:
+        assert {pool % count for pool in entry.pools.values()} == set(range(count))
+    assert entry.hint.endswith(".")
+
+
+PHOTOGRAPHIC = {name for name, entry in DATASETS.items() if entry.preprocessing}
+
+
+def test_photographs_are_told_from_images_of_one_size():
+    assert {"imagenet", "imagenette", "foolbox_imagenet"} == PHOTOGRAPHIC
+    for name in PHOTOGRAPHIC:
+        assert find(name).shape == (3, 224, 224)
+        assert find(name).preprocessing == Preprocessing(256, 224)
+        assert find(name, crop=160).shape == (3, 160, 160)
+        assert find(name, resize=180, crop=160).preprocessing == Preprocessing(180, 160)
+
+
+def test_id_of_a_folder_is_found():
+    entry = find("folder:/some/where", crop=96)
+    assert (entry.shape, entry.files, entry.sizes) == ((3, 96, 96), (), ())
+    assert too_large("folder:/some/where", {"train": 10**9}) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"id": "imagenet1k"},
+            f"unknown dataset 'imagenet1k'; known are {', '.join(DATASETS)} and folder:PATH, your own "
+            "images",
+        ),
+        (
+            {"id": "cifar10", "resize": 40, "crop": 32},
+            "dataset cifar10: resize and crop: its images are of one size, 32 pixels; only photographs "
+            "can be resized and cropped",
+        ),
+        (
+            {"id": "imagenet", "crop": 299},
+            "resize: 256 pixels are fewer than crop: 299; allowed: 299 or more",
+        ),
+    ],
+)
+def test_what_is_not_found(arguments, message):
+    with pytest.raises(StudyError) as caught:
+        find(**arguments)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -239,6 +296,300 @@ def test_hostile_archive_with_the_published_checksum_is_refused(publish, files, 
     assert str(caught.value).startswith(f"{folder / 'cifar-10-binary.tar.gz'}: damaged")
 
 
+def test_extracted_batches_read_as_their_archive(publish, tmp_path):
+    folder = publish(archive(records()), "cifar10", (20, 4))
+    sizes = {"train": 15, "validation": 5, "test": 4}
+    expected = splits("cifar10", folder, sizes)
+    for inside in ("cifar-10-batches-bin", "."):
+        place = tmp_path / f"extracted-{inside}"
+        (place / inside).mkdir(parents=True)
+        assert in_place("cifar10", place) is None
+        for name, content in records().items():
+            (place / inside / Path(name).name).write_bytes(content)
+        assert in_place("cifar10", place) == place
+        found = splits("cifar10", place, sizes)
+        for split in SPLITS:
+            assert all(
+                map(np.array_equal, vars(found[split]).values(), vars(expected[split]).values())
+            )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"short", "5 bytes, expected 12,292"),
+        (b"<html>" + bytes(12_286), "a label above 9"),
+    ],
+)
+def test_extracted_batch_that_is_not_the_original(publish, tmp_path, content, reason):
+    publish({}, "cifar10", (20, 4))
+    for name, own in records().items():
+        (tmp_path / Path(name).name).write_bytes(own)
+    (tmp_path / "test_batch.bin").write_bytes(content)
+    with pytest.raises(StudyError) as caught:
+        splits("cifar10", tmp_path, {"test": 1})
+    assert str(caught.value).startswith(f"{tmp_path / 'test_batch.bin'}: damaged ({reason})")
+
+
+# photographs
+
+
+def photograph(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, format="PNG")
+
+
+TEN = [f"{kind}/{i}.JPEG" for kind in ("n01440764", "n01443537") for i in range(5)]
+LITTLE = {"resize": 10, "crop": 8}
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder of ten photographs in val, and a function that adds some in train."""
+    for seed, name in enumerate(TEN):
+        photograph(tmp_path / "album" / "val" / name, seed)
+    return tmp_path / "album"
+
+
+def add_training(album: Path, count: int = 4) -> None:
+    for i in range(count):
+        photograph(album / "train" / "n01443537" / f"{i}.JPEG", 100 + i)
+
+
+def own(folder: Path) -> str:
+    return f"folder:{folder}"
+
+
+def message_of(action) -> str:
+    with pytest.raises(StudyError) as caught:
+        action()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "folder:"])
+def test_without_training_images_all_splits_are_drawn_from_val(album, name):
+    drawn = splits(name, album, {"train": 5, "validation": 2, "test": 3}, **LITTLE)
+    indices = np.concatenate([drawn[split].indices for split in SPLITS])
+    assert sorted(indices) == list(range(10))
+    for split in drawn.values():
+        assert (np.diff(split.indices) > 0).all()
+        assert split.images.shape == (len(split.labels), 3, 8, 8)
+        assert split.labels.tolist() == [0 if index < 5 else 1 for index in split.indices]
+
+
+@pytest.mark.parametrize("name", ["imagenet", "folder:"])
+def test_training_images_are_drawn_from_train_where_there_are_any(album, name):
+    add_training(album)
+    drawn = splits(name, album, {"train": 3, "validation": 4, "test": 6}, **LITTLE)
+    assert set(drawn["train"].indices) < set(range(4))
+    assert drawn["train"].labels.tolist() == [1, 1, 1]
+    held_out = np.concatenate([drawn["validation"].indices, drawn["test"].indices])
+    assert sorted(held_out) == list(range(4, 14))
+
+
+def test_names_lead_back_to_the_photographs(album):
+    add_training(album)
+    drawn = splits("imagenet", album, {"train": 2, "test": 3}, **LITTLE)
+    for part, start in (("train", "train/n01443537/"), ("test", "val/n0144")):
+        split = drawn[part]
+        names = names_of("imagenet", album, split.indices.tolist())
+        assert all(name.startswith(start) for name in names)
+        for name, image in zip(names, split.images, strict=True):
+            with (album / name).open("rb") as file:
+                assert np.array_equal(Preprocessing(10, 8).pixels(file, name), image)
+    assert names_of("imagenet", album, []) == []
+
+
+def test_a_folder_that_moves_keeps_its_splits(album, tmp_path):
+    before = splits(own(album), album, {"train": 3, "test": 4}, **LITTLE)
+    moved = album.rename(tmp_path / "moved")
+    after = splits(own(moved), moved, {"train": 3, "test": 4}, **LITTLE)
+    for split in SPLITS:
+        assert all(map(np.array_equal, vars(before[split]).values(), vars(after[split]).values()))
+
+
+def test_size_of_the_crop_does_not_change_the_draw(album):
+    one = splits("imagenet", album, {"test": 4}, resize=10, crop=8)["test"]
+    other = splits("imagenet", album, {"test": 4}, resize=9, crop=9)["test"]
+    assert np.array_equal(one.indices, other.indices)
+    assert other.images.shape == (4, 3, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("training", "sizes", "fault"),
+    [
+        (0, {"train": 9, "test": 2}, "train + validation + test = 11 images, but imagenet has 10"),
+        (4, {"train": 5}, "train = 5 images, but imagenet has 4 for them"),
+        (4, {"validation": 9, "test": 2}, "validation + test = 11 images, but imagenet has 10"),
+    ],
+)
+def test_more_photographs_than_there_are(album, training, sizes, fault):
+    add_training(album, training)
+    message = message_of(lambda: splits("imagenet", album, sizes, **LITTLE))
+    assert message.startswith(f"splits: {fault}")
+    assert message.endswith(f", in {album}")
+
+
+def test_only_the_photographs_of_a_split_are_read(album):
+    keep = splits("imagenet", album, {"test": 9}, **LITTLE)["test"].indices
+    (unread,) = set(range(10)) - set(keep)
+    path = album / "val" / TEN[unread]
+    path.write_bytes(b"no image")
+    assert len(splits("imagenet", album, {"test": 9}, **LITTLE)["test"].labels) == 9
+    message = message_of(lambda: splits("imagenet", album, {"test": 10}, **LITTLE))
+    assert message.startswith(f"{path}: not an image")
+
+
+def test_folder_that_changed_since_its_splits_were_drawn(album):
+    message = message_of(lambda: names_of("imagenet", album, [3, 10]))
+    assert message == (
+        f"{album}: has 10 images, but image 10 is asked for: the folder changed since its splits were "
+        "drawn; draw them anew"
+    )
+
+
+def test_images_of_one_file_have_no_names(originals):
+    message = message_of(lambda: names_of("mnist_5k", originals, [3]))
+    assert message == "dataset mnist_5k: its images have no names: they are in one file"
+
+
+def test_names_of_the_classes(album, originals):
+    assert names_of_classes("mnist_5k", originals) == dict(enumerate("0123456789"))
+    assert names_of_classes(own(album), album) == {0: "tench", 1: "goldfish"}
+    words = names_of_classes("imagenet", album)
+    assert (len(words), words[0], words[999]) == (1000, "tench", "toilet tissue")
+
+
+HINT = DATASETS["imagenet"].hint
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        (["val/ILSVRC2012_val_00000001.JPEG"], "'val': images, but no class folders; expected"),
+        (["dog/1.png"], "class folder 'dog' is no WordNet id such as 'n01440764'"),
+        (["7/1.png"], "class folder '7' is no WordNet id such as 'n01440764'"),
+        ([], f"expected {LAYOUT}"),
+    ],
+    ids=["flat", "names", "numbers", "empty"],
+)
+def test_imagenet_that_is_not_sorted_into_its_classes(tmp_path, names, fault):
+    for name in names:
+        photograph(tmp_path / name, 0)
+    message = message_of(lambda: splits("imagenet", tmp_path, {"test": 1}))
+    assert message.startswith(f"dataset imagenet: {tmp_path}: ")
+    assert fault in message
+    assert message.endswith(f"\n{HINT}")
+
+
+@pytest.fixture
+def imagenette(album, publish, tmp_path):
+    """The folder of a tiny Imagenette's archive."""
+    add_training(album)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as file:
+        file.add(album, "imagenette2-320")
+    return publish({"imagenette2-320.tgz": packed.getvalue()}, "imagenette", (4, 10))
+
+
+def test_imagenette_reads_alike_from_its_archive_and_extracted(imagenette, album, tmp_path):
+    sizes = {"train": 3, "validation": 2, "test": 5}
+    expected = splits("imagenette", imagenette, sizes, **LITTLE)
+    (tmp_path / "extracted").mkdir()
+    album.rename(tmp_path / "extracted" / "imagenette2-320")
+    for place in (tmp_path / "extracted", tmp_path / "extracted" / "imagenette2-320"):
+        assert in_place("imagenette", place) == place
+        found = splits("imagenette", place, sizes, **LITTLE)
+        for split in SPLITS:
+            assert all(
+                map(np.array_equal, vars(found[split]).values(), vars(expected[split]).values())
+            )
+        indices = expected["test"].indices.tolist()
+        assert names_of("imagenette", place, indices) == names_of("imagenette", imagenette, indices)
+    assert too_large("imagenette", {"train": 5}) == (
+        "train = 5 images, but imagenette has 4 for them"
+    )
+
+
+def test_archive_of_imagenette_is_verified_and_copied(imagenette, tmp_path):
+    assert in_place("imagenette", imagenette) is None
+    assert in_place("imagenette") is None
+    retrieve("imagenette", "imagenette2-320.tgz", tmp_path / "into", imagenette)
+    path = tmp_path / "into" / "imagenette2-320.tgz"
+    path.write_bytes(path.read_bytes() + b"x")
+    message = message_of(lambda: splits("imagenette", path.parent, {"test": 1}))
+    assert message.startswith(f"{path}: wrong sha256: expected ")
+
+
+def test_photographs_of_the_package_foolbox():
+    folder = next(iter(DATASETS["foolbox_imagenet"].folders()), None)
+    if folder is None:
+        pytest.skip("foolbox is not installed: pip install --no-deps foolbox==3.3.4")
+    assert in_place("foolbox_imagenet") == folder
+    split = splits("foolbox_imagenet", folder, {"validation": 4, "test": 16}, crop=64)
+    assert split["test"].images.shape == (16, 3, 64, 64)
+    indices = [*split["validation"].indices.tolist(), *split["test"].indices.tolist()]
+    labels = [*split["validation"].labels.tolist(), *split["test"].labels.tolist()]
+    assert sorted(indices) == list(range(20))
+    names = names_of("foolbox_imagenet", folder, indices)
+    assert [name[9:] for name in names] == [
+        f"{index:02}_{label}.jpg" for index, label in zip(indices, labels, strict=True)
+    ]
+    words = names_of_classes("foolbox_imagenet", folder)
+    assert words[dict(zip(indices, labels, strict=True))[0]] == "bull mastiff"
+
+
+def test_photographs_of_foolbox_that_are_not_all_there(tmp_path):
+    photograph(tmp_path / "imagenet_00_243.jpg", 0)
+    message = message_of(lambda: splits("foolbox_imagenet", tmp_path, {"test": 1}))
+    assert message == (
+        f"dataset foolbox_imagenet: {tmp_path}: has 1 photographs named imagenet_NUMBER_LABEL.jpg, "
+        "expected 20. The Python package foolbox ships them: pip install --no-deps foolbox==3.3.4."
+    )
+
+
+# folders that are read where they lie
+
+
+def test_folder_is_read_where_it_lies(album, monkeypatch):
+    assert in_place("imagenet", album) == album
+    assert in_place(own(album)) == album
+    monkeypatch.setenv("HOME", str(album.parent))
+    assert in_place("folder:~/album") == album
+
+
+@pytest.mark.parametrize("name", ["mnist_5k", "cifar10", "imagenette"])
+def test_other_originals_are_retrieved(name, tmp_path):
+    assert in_place(name) is None
+    assert in_place(name, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "message"),
+    [
+        ("imagenet", None, f"dataset imagenet: not found. {HINT}"),
+        ("imagenet", Path("/none"), f"dataset imagenet: /none: no such folder. {HINT}"),
+        (
+            "folder:/none",
+            None,
+            f"dataset folder:/none: /none: no such folder. It is to hold {LAYOUT}.",
+        ),
+    ],
+)
+def test_folder_that_is_not_there(name, folder, message):
+    assert message_of(lambda: in_place(name, folder)) == message
+
+
+def test_without_the_package_foolbox(monkeypatch):
+    entry = replace(DATASETS["foolbox_imagenet"], folders=list)
+    monkeypatch.setitem(DATASETS, "foolbox_imagenet", entry)
+    assert message_of(lambda: in_place("foolbox_imagenet")) == (
+        "dataset foolbox_imagenet: not found. The Python package foolbox ships them: pip install "
+        "--no-deps foolbox==3.3.4."
+    )
+
+
 # originals that are damaged
 
 
@@ -354,7 +705,7 @@ def test_stage_leaves_earlier_splits_alone_when_an_original_is_damaged(
     folder, output = publish(FILES), tmp_path / "data"
 
     def prepare() -> None:
-        options = f"--dataset mnist --folder {folder} --output {output} --splits"
+        options = f"--dataset own --id mnist --folder {folder} --output {output} --splits"
         monkeypatch.setattr(sys, "argv", ["", *options.split(), '{"train": 10, "test": 5}'])
         runpy.run_path(str(ROOT / "scripts" / "prepare_dataset.py"), run_name="__main__")
 

@@ -457,12 +457,18 @@ def test_damaged_file_does_not_outlive_a_failed_download(client: Client) -> None
     assert client.names() == []
 
 
-def test_a_server_that_never_ends_is_left(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "LARGEST", 200_000)
+def test_a_server_that_never_ends_is_left(client: Client) -> None:
+    file = RemoteFile("data.gz", FILE.sha256, most=200_000)
     with pytest.raises(StudyError, match="sends more than 200,000 bytes"):
-        client.get(whole(), whole())
+        client.get(whole(), whole(), file=file)
     assert client.paths() == ["/first/data.gz", "/second/data.gz"]
     assert client.names() == []
+
+
+def test_the_bound_is_that_of_the_file(client: Client) -> None:
+    exact = RemoteFile("data.gz", FILE.sha256, most=len(DATA))
+    assert client.get(cut(200_000), resume, file=exact).read_bytes() == DATA
+    assert FILE.most == downloads.LARGEST == 2**30
 
 
 def test_verify_accepts_each_known_hash(tmp_path: Path) -> None:

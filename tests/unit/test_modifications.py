@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from noisetransfer import modifications
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.corruptions import corrupt
 from noisetransfer.errors import StudyError
@@ -95,7 +96,8 @@ def test_importing_the_registry_imports_nothing_heavy():
 def test_registry_holds_every_kind():
     kinds = [entry.kind for entry in MODIFICATIONS.values()]
     counts = {kind: kinds.count(kind) for kind in kinds}
-    assert counts == {"corruption": 19, "transform": 4, "attack": 4, "clean": 1}
+    assert counts == {"corruption": 19, "transform": 4, "attack": 4, "clean": 1, "official": 38}
+    assert {*counts, "paired"} == set(modifications.STRENGTHS)
     assert all(name == entry.name for name, entry in MODIFICATIONS.items())
     assert all((entry.kind == "transform") == bool(entry.build) for entry in MODIFICATIONS.values())
 
@@ -115,6 +117,9 @@ def test_registry_holds_every_kind():
         ("auto_pgd@.20", "auto_pgd@0.2"),
         ("square@1e-3", "square@0.001"),
         ("clean@0", "clean@0"),
+        ("cifar10_c.fog@3.0", "cifar10_c.fog@3"),
+        ("imagenet_c.jpeg_compression@5", "imagenet_c.jpeg_compression@5"),
+        ("paired.heavy_rain_2@1.0", "paired.heavy_rain_2@1"),
     ],
 )
 def test_canonical(id, expected):
@@ -139,10 +144,46 @@ def test_parse():
 
 
 @pytest.mark.parametrize(
+    ("id", "name", "kind", "family", "strength"),
+    [
+        ("cifar10_c.fog@3", "cifar10_c.fog", "official", "weather", 3),
+        ("imagenet_c.zoom_blur@5", "imagenet_c.zoom_blur", "official", "blur", 5),
+        ("paired.rain@1", "paired.rain", "paired", "paired", 1),
+    ],
+)
+def test_parse_what_is_read(id, name, kind, family, strength):
+    before = dict(MODIFICATIONS)
+    modification, found = parse(id)
+    assert (modification.name, modification.kind, modification.family) == (name, kind, family)
+    assert found == strength
+    assert before == MODIFICATIONS
+
+
+UNKNOWN = (
+    "known are gaussian_noise, shot_noise, impulse_noise, speckle_noise, defocus_blur, glass_blur, "
+    "motion_blur, zoom_blur, gaussian_blur, snow, frost, fog, brightness, spatter, contrast, "
+    "elastic_transform, pixelate, jpeg_compression, saturate, elastic, perspective, rotate, obstruction, "
+    "fgm, pgd, auto_pgd, square, clean; cifar10_c.NAME and imagenet_c.NAME with the NAME of a corruption; "
+    "paired.NAME for images of your own (a NAME of a-z, 0-9 and _)"
+)
+
+
+@pytest.mark.parametrize(
     ("id", "complaint"),
     [
         ("motion_blur", "'motion_blur' has no '@': write name@strength, e.g. motion_blur@5"),
-        ("rain@1", f"'rain@1': unknown modification 'rain'; known are {', '.join(MODIFICATIONS)}"),
+        ("rain@1", f"'rain@1': unknown modification 'rain'; {UNKNOWN}"),
+        ("cifar10_c.x@1", f"'cifar10_c.x@1': unknown modification 'cifar10_c.x'; {UNKNOWN}"),
+        ("cifar10_c@1", f"'cifar10_c@1': unknown modification 'cifar10_c'; {UNKNOWN}"),
+        ("paired.Rain@1", f"'paired.Rain@1': unknown modification 'paired.Rain'; {UNKNOWN}"),
+        ("paired.@1", f"'paired.@1': unknown modification 'paired.'; {UNKNOWN}"),
+        ("paired.a/b@1", f"'paired.a/b@1': unknown modification 'paired.a/b'; {UNKNOWN}"),
+        ("paired.a\n@1", f"'paired.a\\n@1': unknown modification 'paired.a\\n'; {UNKNOWN}"),
+        ("paired.rain@2", "'paired.rain@2': 2 is not allowed; paired.rain takes 1 only"),
+        (
+            "cifar10_c.fog@6",
+            "'cifar10_c.fog@6': 6 is not allowed; cifar10_c.fog takes a severity of 1, 2, 3, 4 or 5",
+        ),
         ("snow@", "'snow@': '' is not a number; snow takes a severity of 1, 2, 3, 4 or 5"),
         ("snow@x", "'snow@x': 'x' is not a number; snow takes a severity of 1, 2, 3, 4 or 5"),
         ("snow@6", "'snow@6': 6 is not allowed; snow takes a severity of 1, 2, 3, 4 or 5"),
@@ -319,6 +360,27 @@ def test_global_generators_and_threads_are_left_alone(id):
 def test_an_attack_needs_a_network():
     with pytest.raises(StudyError, match=r"'pgd@0\.1' is an attack: .*attacks\.py"):
         made("pgd@0.1")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("id", "reason"),
+    [
+        (
+            "cifar10_c.fog@3",
+            "'cifar10_c.fog@3' is published: its images are read from the corrupted set, by "
+            "corrupted_sets.py",
+        ),
+        (
+            "paired.rain@1",
+            "'paired.rain@1' is of your own: its images are read from your folder, by corrupted_sets.py",
+        ),
+    ],
+)
+def test_images_that_are_read_are_not_made(id, reason, workers):
+    with pytest.raises(StudyError) as error:
+        made(id, workers=workers)
+    assert str(error.value) == reason
 
 
 def test_arguments_must_fit_each_other():

@@ -4,7 +4,7 @@
 
 All arguments but `--from` are Snakemake's. A dry run lists the jobs to do; what they take is estimated from
 the benchmark files of finished studies: results/*/ with a provenance.json, and the folders named by `--from`.
-How, stands in scripts/noisetransfer/cost.py.
+How, stands in scripts/noisetransfer/cost.py and cost_stages.py.
 """
 
 import argparse
@@ -29,7 +29,8 @@ from snakemake.cli import parse_args, parse_config
 from snakemake.settings.types import ConfigSettings
 
 from noisetransfer import config, cost
-from noisetransfer.cost import CPU, Cost, Job, Observation
+from noisetransfer.cost import CPU, Cost, Observation
+from noisetransfer.cost_stages import STAGES, Job
 from noisetransfer.errors import StudyError
 from noisetransfer.logs import device_of
 
@@ -136,7 +137,7 @@ def measured(folder: Path, job: Job, name: str, benchmark: Path) -> dict[str, fl
     with contextlib.suppress(ValueError):  # a job too short to be measured reads "-"
         values["memory"] = float(row["max_rss"]) * 2**20
     stem = glob.escape(name.partition("/")[2])
-    files = [p for found in cost.STAGES[job.rule].files for p in folder.glob(found.format(stem))]
+    files = [p for found in STAGES[job.rule].files for p in folder.glob(found.format(stem))]
     if files:
         values["disk"] = float(sum(path.stat().st_size for path in files))
     return values
@@ -165,7 +166,7 @@ Pair = tuple[Cost, Cost | None]
 def main_of(pair: Pair) -> Cost:
     """Return what the remarks are about: the cost on the GPU, if that is known."""
     cpu, gpu = pair
-    known = gpu and cost.STAGES[cpu.rule].gpu and gpu.unknown < gpu.jobs
+    known = gpu and STAGES[cpu.rule].gpu and gpu.unknown < gpu.jobs
     return gpu if gpu and known else cpu
 
 
@@ -188,7 +189,7 @@ def row(pair: Pair) -> list[str]:
         str(cpu.jobs),
         hours([cpu]),
         f"×{least:.2g}-{most:.2g}" if own.spread else "",
-        hours([gpu]) if cost.STAGES[cpu.rule].gpu else "-",
+        hours([gpu]) if STAGES[cpu.rule].gpu else "-",
         gigabytes(sum, [pair], "disk"),
         gigabytes(max, [pair], "memory"),
         jobs(own.measured),
@@ -196,7 +197,7 @@ def row(pair: Pair) -> list[str]:
 
 
 def total(pairs: Sequence[Pair]) -> list[str]:
-    on_gpu = [gpu for cpu, gpu in pairs if cost.STAGES[cpu.rule].gpu]
+    on_gpu = [gpu for cpu, gpu in pairs if STAGES[cpu.rule].gpu]
     return [
         "all",
         str(sum(cpu.jobs for cpu, _ in pairs)),
@@ -263,7 +264,7 @@ def listed(costs: Sequence[Cost], name: str, what: str) -> str:
 
 
 def about_gpu(costs: Sequence[Cost], gpu: str | None) -> str:
-    if not any(cost.STAGES[own.rule].gpu for own in costs):
+    if not any(STAGES[own.rule].gpu for own in costs):
         return ""
     if gpu:
         return f"Rules with GPU-hours take these on a {gpu}, or their CPU-hours without a GPU."
@@ -277,9 +278,9 @@ def about_time(pairs: Sequence[Pair], gpu: str | None) -> str:
     """Return the wall clock and its range: all cores, or one job at a time on a GPU."""
     cores = os.cpu_count() or 1
     spent, low, high = 0.0, 0.0, 0.0
-    costs = [on_gpu if on_gpu and cost.STAGES[cpu.rule].gpu else cpu for cpu, on_gpu in pairs]
+    costs = [on_gpu if on_gpu and STAGES[cpu.rule].gpu else cpu for cpu, on_gpu in pairs]
     for own in costs:
-        share = own.seconds / (1 if gpu and cost.STAGES[own.rule].gpu else cores)
+        share = own.seconds / (1 if gpu and STAGES[own.rule].gpu else cores)
         least, most = own.spread or (1, 1)
         spent, low, high = spent + share, low + least * share, high + most * share
     where = f"one {gpu}" if gpu else "without a GPU"

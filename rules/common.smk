@@ -116,6 +116,12 @@ def expected_accuracy(network):
     return f"--expected {shlex.quote(expected.model_dump_json())}" if expected else ""
 
 
+def ways_of(network):
+    """The faster ways to run a pretrained network, as command lines take them."""
+    wanted = STUDY.evaluation.ways if is_pretrained(network) else {}
+    return " ".join(f"--{way.replace('_', '-')}" for way, on in wanted.items() if on)
+
+
 def network_of(w):
     return NETWORK.format(network=w.network, trials=base_of(w))
 
@@ -237,7 +243,11 @@ def has_recorded(w):
 
 def calibrated_on(w):
     """The clean images that a covariance is fitted on, or their recorded activations."""
-    return recorded_of(w) if has_recorded(w) else split_of(w.network, calibration_split(w.network))
+    return (
+        recorded_of(w)
+        if has_recorded(w)
+        else split_of(w.network, calibration_split(w.network))
+    )
 
 
 def recorded_of(w):
@@ -337,7 +347,9 @@ def published_files(dataset, modification):
 
 def local_original(id):
     """The local folder that the study names for the original files of a dataset."""
-    sections = [section for name, section in STUDY.datasets.items() if id_of(name) == id]
+    sections = [
+        section for name, section in STUDY.datasets.items() if id_of(name) == id
+    ]
     folder = next((section.folder for section in sections if section.folder), None)
     return f"--folder {shlex.quote(str(folder))}" if folder else ""
 

@@ -36,6 +36,7 @@ rule evaluate:
         ),
         noisy=lambda w, input: f"--noisy {input.noisy}" if input.noisy else "",
         passes=STUDY.evaluation.passes,
+        ways=lambda w: ways_of(w.network),
         trials=lambda w: trials_of(w.trials),
         seed=STUDY.seed,
     message:
@@ -44,6 +45,6 @@ rule evaluate:
         "python scripts/evaluate.py --data {input.data} --network {input.network}"
         " {params.noisy} --pairs {params.pairs:q} --modified {input.modified}"
         " --attacks {params.attacks:q} --site {wildcards.site} --study {params.study}"
-        " --name {wildcards.network} --passes {params.passes} {params.noise} {params.covariance}"
+        " --name {wildcards.network} --passes {params.passes} {params.ways} {params.noise} {params.covariance}"
         " --input-noise {params.input_noise} --seed {params.seed} --trials {params.trials}"
         " --output {output} 2> {log}"

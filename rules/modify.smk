@@ -44,7 +44,7 @@ rule read_modified:
         modification=r"[a-z0-9_]+\.[a-z0-9_]+@[0-9.e-]+",
     localrule: True
     conda:
-        "../envs/workflow.yaml"
+        "../envs/torch.yaml"
     resources:
         mem_mb=4000,
         runtime=60,

@@ -40,7 +40,7 @@ rule prepare_dataset:
         f"{BENCHMARKS}/prepare_dataset/{{dataset}}.tsv"
     localrule: True
     conda:
-        "../envs/workflow.yaml"
+        "../envs/torch.yaml"
     resources:
         mem_mb=2000,
         runtime=30,

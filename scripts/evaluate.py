@@ -2,20 +2,27 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import nn
 
 from noisetransfer.artifacts import read_spec, read_tensors, write_table
 from noisetransfer.commandline import add_input_noise, add_keys, add_noise, parser, run
 from noisetransfer.devices import device
 from noisetransfer.errors import StudyError
 from noisetransfer.evaluation import NoisyNetworks, Test, evaluate
+from noisetransfer.fast import Faster, Ways, check
 from noisetransfer.loading import read_bases
-from noisetransfer.networks import Stack, footprint
+from noisetransfer.networks import Stack, footprint, pixels
 from noisetransfer.stages import noise_spec, row_names, sampler_of
+
+CHECKED = 200
+"""Clean images on which faster ways are checked."""
 
 
 def main(args: argparse.Namespace) -> None:
@@ -65,7 +72,22 @@ def noisy_networks(args: argparse.Namespace, target: torch.device) -> Iterator[N
     for trial, cut, own in zip(range(len(args.trials)), cuts, suffixes, strict=True):
         sampler = sampler_of(args, cut.shape.numel(), target, [trial])
         networks = NoisyNetworks(cut.prefix, cut.suffix, own, sampler, args.input_noise, units)
-        yield networks.at_logits(cut.shape) if cut.clean else networks
+        yield faster(networks.at_logits(cut.shape) if cut.clean else networks, args)
+
+
+def faster(networks: NoisyNetworks, args: argparse.Namespace) -> NoisyNetworks:
+    """Return the networks run in the ways that were asked for, after a check against float32."""
+    ways = Ways(args.bfloat16, args.channels_last, args.compile)
+    if ways.plain:
+        return networks
+    prefix = Faster(networks.prefix, ways)
+    # a stack of retrained suffixes has its own way to run
+    suffix = Faster(networks.suffix, ways) if networks.parameters is None else networks.suffix
+    first = read_tensors(args.data, producer="prepare_dataset", framework="pt")["images"][:CHECKED]
+    plain = nn.Sequential(networks.prefix, networks.suffix)
+    alike = check(nn.Sequential(prefix, suffix), plain, pixels(first).to(networks.device))
+    print(f"agrees with float32 on {alike:.3f} of {len(first)} clean images", file=sys.stderr)
+    return replace(networks, prefix=prefix, suffix=suffix)
 
 
 def suffixes_of(args: argparse.Namespace, target: torch.device) -> list[Stack | None]:
@@ -107,6 +129,10 @@ if __name__ == "__main__":
     options.add_argument("--name", required=True, help="id of the network, for the records")
     options.add_argument("--passes", type=int, default=10, help="noise draws K a prediction")
     options.add_argument("--batch-size", type=int, help="no influence on the draws")
+    for way in ("bfloat16", "channels-last", "compile"):
+        options.add_argument(
+            f"--{way}", action="store_true", help="faster, checked against float32"
+        )
     add_noise(options)
     add_input_noise(options)
     add_keys(options)

@@ -92,7 +92,7 @@ def _reference(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def _rank(value: int | str) -> int | str:
+def _rank(value: object) -> object:
     try:
         parse_rank(value)
     except StudyError as error:
@@ -252,7 +252,7 @@ class Noise(Model):
     """How noise is made from a source."""
 
     arms: Annotated[list[ArmId], AfterValidator(_unique)] = Field(min_length=1)
-    rank: Annotated[int | str, AfterValidator(_rank)] = Field(
+    rank: Annotated[int | str, BeforeValidator(_rank)] = Field(
         default=256,
         description="leading eigenpairs kept; full: an exact factor of the whole Σ; "
         "explained@0.95: as many as explain this share of the trace; held_out: as many as held-out "
@@ -265,6 +265,18 @@ class Evaluation(Model):
     """How a noisy network is scored: argmax of the mean logits of `passes` draws."""
 
     passes: int = Field(default=10, ge=1)
+    bfloat16: bool = Field(
+        default=False, description="pretrained networks: convolutions and products in bfloat16"
+    )
+    channels_last: bool = Field(
+        default=False, description="pretrained networks: channels last in memory"
+    )
+    compile: bool = Field(default=False, description="pretrained networks: by torch.compile")
+
+    @property
+    def ways(self) -> dict[str, bool]:
+        """How pretrained networks run faster, if at all."""
+        return self.model_dump(exclude={"passes"})
 
 
 class Grid(Model):

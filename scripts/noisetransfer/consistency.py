@@ -93,7 +93,8 @@ def _unknown_in_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
 def _bad_network_of_grid(place: str, grid: Grid, id: str, network: Network) -> Iterable[str]:
     if network.pretrained is None:
         # a pretrained network is not there yet: the first job that cuts it knows its sites
-        sites = ARCHITECTURES[str(network.architecture)].sites
+        architecture = ARCHITECTURES.get(str(network.architecture))
+        sites = architecture.sites if architecture else grid.site
         for site in set(grid.site) - set(sites):
             yield f"{place}.site: unknown {site!r}; allowed: {_list(sites)}"
         return

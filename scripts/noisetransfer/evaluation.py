@@ -51,7 +51,7 @@ class NoisyNetworks:
     def at_logits(self, shape: torch.Size) -> NoisyNetworks:
         """Return the same networks with their noise at the logits, where one affine suffix serves all rows.
 
-        There ξ ~ N(0, Σ) at the site is N(0, A Σ Aᵀ) in the logits, exactly, and a draw costs next to nothing.
+        There ξ ~ N(0, Σ) at the site is exactly N(0, A Σ Aᵀ) in the logits; a draw costs next to nothing.
 
         Args:
             shape: of one activation at the site.

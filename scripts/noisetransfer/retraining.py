@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from noisetransfer.devices import halving, stack_size
 from noisetransfer.networks import Stack, batched, pixels, run_stack, stack
@@ -14,14 +16,15 @@ from noisetransfer.noise import embedded, noisy_pixels
 from noisetransfer.training import Batch, MakeBatch, Schedule, to, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from noisetransfer.noise import NoiseSampler
 
-    Hidden = Callable[[Tensor, Tensor], Tensor]
-    """Epoch and positions (T, B) → states (h(x), where the cut is clean) of the images, (T, B, …)."""
+Hidden = Callable[[Tensor, Tensor], Tensor]
+"""Epoch and positions (T, B) → states (h(x), where the cut is clean) of the images, (T, B, …)."""
+
 LARGEST_RECORDING = 4 * 2**30
 """Bytes up to which the activations of all training images are kept in memory."""
 

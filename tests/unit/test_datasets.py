@@ -20,6 +20,7 @@ from PIL import Image
 
 from noisetransfer import datasets
 from noisetransfer.datasets import (
+    CALIBRATION,
     DATASETS,
     SPLITS,
     find,
@@ -36,7 +37,8 @@ from noisetransfer.folders import LAYOUT, Preprocessing
 
 ROOT = Path(__file__).parents[2]
 DIGITS = "mnist_5k.csv.gz"
-SIZES = {"train": 3500, "validation": 500, "test": 1000}
+DRAWN = ("train", "validation", "test")  # each image once; calibration images are training images
+SIZES = {"train": 3500, "validation": 500, "test": 1000, "calibration": 300}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_entry_has_checksums_addresses_and_a_pool_for_every_split(name):
     assert len(set(sums)) == len(sums)
     assert bool(entry.files) == bool(entry.mirrors)
     assert all(mirror.endswith("/") for mirror in entry.mirrors)
-    assert set(entry.pools) == set(SPLITS)
+    assert set(entry.pools) == set(DRAWN) == set(SPLITS) - {CALIBRATION}
     for count in [len(entry.sizes)] if entry.sizes else [1, 2]:
         assert {pool % count for pool in entry.pools.values()} == set(range(count))
     assert entry.hint.endswith(".")
@@ -121,6 +123,7 @@ def test_photographs_are_told_from_images_of_one_size():
         assert find(name).shape == (3, 224, 224)
         assert find(name).preprocessing == Preprocessing(256, 224)
         assert find(name, crop=160).shape == (3, 160, 160)
+        assert find(name, crop=299).preprocessing == Preprocessing(299, 299)
         assert find(name, resize=180, crop=160).preprocessing == Preprocessing(180, 160)
 
 
@@ -144,8 +147,12 @@ def test_id_of_a_folder_is_found():
             "can be resized and cropped",
         ),
         (
-            {"id": "imagenet", "crop": 299},
+            {"id": "imagenet", "resize": 256, "crop": 299},
             "resize: 256 pixels are fewer than crop: 299; allowed: 299 or more",
+        ),
+        (
+            {"id": "imagenet", "resize": 200},
+            "resize: 200 pixels are fewer than crop: 224; allowed: 224 or more",
         ),
     ],
 )
@@ -165,7 +172,7 @@ def test_what_is_not_found(arguments, message):
     ],
 )
 def test_splits_of_more_images_than_there_are_do_not_fit(name, sizes, asked):
-    fault = too_large(name, dict(zip(SPLITS, sizes, strict=True)))
+    fault = too_large(name, dict(zip(DRAWN, sizes, strict=True)))
     assert fault.startswith(f"{asked}, but {name} has ")
 
 
@@ -189,7 +196,7 @@ def test_split_has_its_size_its_types_and_all_classes(digits, split):
     assert np.unique(labels).tolist() == list(range(10))
 
 
-@pytest.mark.parametrize(("one", "other"), list(combinations(SPLITS, 2)))
+@pytest.mark.parametrize(("one", "other"), list(combinations(DRAWN, 2)))
 def test_splits_share_no_image(digits, one, other):
     assert np.intersect1d(digits[one].indices, digits[other].indices).size == 0
 
@@ -215,11 +222,73 @@ def test_split_is_a_draw_and_not_the_first_rows(digits):
     assert not np.array_equal(digits["train"].indices, np.arange(3500))
 
 
+# calibration images
+
+
+def assert_same(one, other):
+    assert all(map(np.array_equal, vars(one).values(), vars(other).values()))
+
+
+def test_calibration_images_are_training_images(digits):
+    chosen = np.isin(digits["train"].indices, digits[CALIBRATION].indices)
+    assert chosen.sum() == SIZES[CALIBRATION]
+    for of_all, own in zip(
+        vars(digits["train"]).values(), vars(digits[CALIBRATION]).values(), strict=True
+    ):
+        assert np.array_equal(of_all[chosen], own)
+
+
+def test_calibration_images_are_a_draw_and_not_the_first_training_images(digits):
+    first = digits["train"].indices[: SIZES[CALIBRATION]]
+    assert not np.array_equal(digits[CALIBRATION].indices, first)
+    assert digits[CALIBRATION].indices.max() > 4000  # of 5,000
+
+
+@pytest.mark.parametrize("count", [0, 2, 299, 301, 3500])
+def test_calibration_images_change_no_other_split_and_those_drawn_first_stay(
+    digits, originals, count
+):
+    drawn = splits("mnist_5k", originals, SIZES | {CALIBRATION: count})
+    for split in DRAWN:
+        assert_same(drawn[split], digits[split])
+    fewer, more = sorted([drawn[CALIBRATION], digits[CALIBRATION]], key=lambda s: len(s.labels))
+    assert len(drawn[CALIBRATION].labels) == count
+    assert set(fewer.indices) <= set(more.indices)
+
+
+def test_calibration_images_are_the_same_of_any_number_of_training_images(digits, originals):
+    few = splits("mnist_5k", originals, SIZES | {"train": 300})
+    assert_same(few[CALIBRATION], digits[CALIBRATION])
+    assert_same(few[CALIBRATION], few["train"])
+
+
+def test_without_calibration_images_the_split_is_empty(originals):
+    absent, zero = (
+        splits("mnist_5k", originals, {"train": 10, "test": 5} | own)[CALIBRATION]
+        for own in ({}, {CALIBRATION: 0})
+    )
+    assert absent.images.shape == zero.images.shape == (0, 1, 28, 28)
+    assert absent.labels.size == absent.indices.size == 0
+    assert_same(absent, zero)
+
+
+def test_calibration_images_of_photographs_are_training_images(album):
+    for name in ("imagenet", "folder:"):
+        drawn = splits(name, album, {"train": 5, "test": 3, CALIBRATION: 2}, **LITTLE)
+        assert len(drawn[CALIBRATION].labels) == 2
+        assert set(drawn[CALIBRATION].indices) < set(drawn["train"].indices)
+    add_training(album)
+    drawn = splits("imagenet", album, {"train": 3, "test": 3, CALIBRATION: 2}, **LITTLE)
+    assert set(drawn[CALIBRATION].indices) < set(drawn["train"].indices) < set(range(4))
+    names = names_of("imagenet", album, drawn[CALIBRATION].indices.tolist())
+    assert all(name.startswith("train/") for name in names)
+
+
 # datasets whose test images are published apart
 
 
 def test_fashion_mnist_is_whole(garments):
-    assert [len(garments[split].labels) for split in SPLITS] == [60_000, 0, 10_000]
+    assert [len(garments[split].labels) for split in SPLITS] == [60_000, 0, 10_000, 0]
     assert np.bincount(garments["train"].labels).tolist() == [6000] * 10
     assert np.bincount(garments["test"].labels).tolist() == [1000] * 10
     assert garments["train"].images.shape[1:] == DATASETS["fashion_mnist"].shape
@@ -371,7 +440,7 @@ def message_of(action) -> str:
 def test_without_training_images_all_splits_are_drawn_from_val(album, name):
     drawn = splits(name, album, {"train": 5, "validation": 2, "test": 3}, **LITTLE)
     indices = np.concatenate([drawn[split].indices for split in SPLITS])
-    assert sorted(indices) == list(range(10))
+    assert sorted(indices) == list(range(10))  # each once: there are no calibration images
     for split in drawn.values():
         assert (np.diff(split.indices) > 0).all()
         assert split.images.shape == (len(split.labels), 3, 8, 8)
@@ -714,7 +783,7 @@ def test_stage_leaves_earlier_splits_alone_when_an_original_is_damaged(
 
     prepare()
     before = contents()
-    assert sorted(before) == ["test.safetensors", "train.safetensors", "validation.safetensors"]
+    assert sorted(before) == [f"{split}.safetensors" for split in sorted(SPLITS)]
     damaged = folder / "t10k-images-idx3-ubyte.gz"
     damaged.write_bytes(flipped(damaged.read_bytes()))
     with pytest.raises(SystemExit, match="1"):

@@ -47,14 +47,20 @@ def test_stage_depends_on_python_code_alone_and_on_no_other_stage(stage):
     assert {Path(name).suffix for name in modules(stage)} == {".py"}
 
 
+ZOO = "zoo references leaderboard checkpoints normalised resnets file_zoo timm_zoo torchvision_zoo"
+LOADING = f"loading cuts sites tracing replay {ZOO}"
 USES = {
-    "train_network": "base training attacks noise networks architectures randomness datasets",
-    "fit_covariance": "covariance networks devices artifacts",
-    "evaluate": "evaluation stages attacks noise networks arms covariance randomness errors",
-    "retrain_suffix": "retraining training stages noise arms covariance networks randomness",
-    "modify_images": "modifications corruptions randomness",
-    "attack_images": "attacks networks randomness",
-    "prepare_dataset": "datasets downloads artifacts",
+    "train_network": "base training attacks noise networks architectures randomness suffixes",
+    "fit_covariance": f"covariance ranks selection networks devices artifacts {LOADING}",
+    "evaluate": f"evaluation linear stages attacks noise networks arms covariance {LOADING}",
+    "retrain_suffix": f"retraining training suffixes stages noise arms covariance networks {LOADING}",
+    "modify_images": "modifications corruptions cifar_corruptions randomness",
+    "read_modified": "corrupted_sets datasets folders archives modifications artifacts",
+    "attack_images": f"attacks networks randomness {LOADING}",
+    "prepare_dataset": "datasets folders downloads artifacts",
+    "retrieve_network": f"{ZOO} downloads artifacts",
+    "prepare_network": f"{ZOO} networks devices artifacts",
+    "record_activations": "networks artifacts",
     "tabulate_results": "statistics",
     "tabulate_losses": "losses",
     "plot_experiment": "curves figures intervals statistics variants modifications",
@@ -62,12 +68,16 @@ USES = {
 }
 STUDY = "config consistency plan variants dependencies"
 LEAVES = {
-    "train_network": f"evaluation covariance arms figures modifications {STUDY}",
+    "train_network": f"evaluation covariance arms figures modifications datasets {LOADING} {STUDY}",
+    "record_activations": f"evaluation covariance arms modifications datasets {LOADING} {STUDY}",
     "fit_covariance": f"attacks arms noise training evaluation figures modifications {STUDY}",
     "evaluate": f"figures curves training retraining datasets modifications statistics {STUDY}",
     "retrain_suffix": f"attacks base evaluation statistics modifications datasets {STUDY}",
-    "modify_images": f"networks attacks figures datasets {STUDY}",
+    "modify_images": f"networks attacks figures datasets corrupted_sets {STUDY}",
+    "read_modified": f"networks attacks figures zoo {STUDY}",
     "attack_images": f"noise training figures modifications {STUDY}",
+    "retrieve_network": f"networks loading evaluation datasets modifications {STUDY}",
+    "prepare_network": f"loading evaluation training datasets modifications {STUDY}",
     "prepare_dataset": f"modifications networks {STUDY}",
     "tabulate_results": f"figures checks evaluation {STUDY}",
     "tabulate_losses": f"retraining training statistics figures {STUDY}",
@@ -97,7 +107,7 @@ def test_schema_of_the_study_file_concerns_no_stage(name):
     assert not [stage for stage in STAGES if f"{name}.py" in modules(stage)]
 
 
-@pytest.mark.parametrize("name", ["fitting", "injection", "sites"])
+@pytest.mark.parametrize("name", ["fitting", "injection"])
 def test_library_outside_the_workflow_concerns_no_stage(name):
     assert (ROOT / f"scripts/noisetransfer/{name}.py").is_file()
     assert not [stage for stage in STAGES if f"{name}.py" in modules(stage)]

@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from noisetransfer import modifications
+from noisetransfer import cifar_corruptions, modifications
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.corruptions import corrupt
 from noisetransfer.errors import StudyError
@@ -235,10 +235,29 @@ def test_colour_images_stay_in_colour(id, size):
     assert not np.array_equal(pixels[:, 0], pixels[:, 1])
 
 
-def test_a_colour_image_of_32_pixels_is_corrupted_as_it_is():
-    seed = key(0, "modify", "mnist_5k", "fog", 1)
-    expected = corrupt(np.moveaxis(photos(32)[1], 0, -1), "fog", 2, seed)
-    assert np.array_equal(made("fog@2", photos(32))[1], np.moveaxis(expected, -1, 0))
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_colour_image_of_32_pixels_is_corrupted_as_those_of_cifar_10_c(name):
+    image, seed = np.moveaxis(photos(32)[1], 0, -1), key(0, "modify", "mnist_5k", name, 1)
+    expected = cifar_corruptions.corrupt(image, name, 2, seed)
+    assert not np.array_equal(expected, corrupt(image, name, 2, seed))
+    assert np.array_equal(made(f"{name}@2", photos(32))[1], np.moveaxis(expected, -1, 0))
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (32, 33), (40, 32)])
+@pytest.mark.parametrize("name", ["fog", "gaussian_noise", "jpeg_compression"])
+def test_a_colour_image_of_another_size_is_corrupted_as_those_of_imagenet_c(name, shape):
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, *shape), dtype=np.uint8)
+    seed = key(0, "modify", "mnist_5k", name, 1)
+    expected = corrupt(np.moveaxis(images[1], 0, -1), name, 2, seed)
+    assert np.array_equal(made(f"{name}@2", images)[1], np.moveaxis(expected, -1, 0))
+
+
+def test_a_grey_image_of_32_pixels_is_corrupted_as_those_of_imagenet_c():
+    """The published digits and garments were."""
+    image = np.pad(digits()[:1], ((0, 0), (0, 0), (2, 2), (2, 2)))
+    seed = key(0, "modify", "mnist_5k", "contrast", 0)
+    expected = corrupt(np.stack([image[0, 0]] * 3, axis=-1), "contrast", 2, seed)
+    assert np.array_equal(made("contrast@2", image)[0, 0], expected[..., 0])
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

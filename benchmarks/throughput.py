@@ -6,6 +6,7 @@ ResNet-50 on images of 224 × 224 with random weights and random factors of rank
 Medians of interleaved runs, since other load drifts.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
+import numpy as np
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ from noisetransfer.cuts import cut
 from noisetransfer.devices import device
 from noisetransfer.evaluation import NoisyNetworks, View, score
 from noisetransfer.injection import Noise, inject
+from noisetransfer.modifications import modify
 from noisetransfer.noise import NoiseSampler
 from noisetransfer.sites import activation_shape
 
@@ -32,6 +35,7 @@ TARGET = device()
 RANK, BATCH, RUNS = 256, 8, 7
 SITES = ("layer1", "layer2", "layer3", "layer4")
 SOURCES, DRAWS = 4, 3
+PREPARED = 1000
 
 
 @torch.no_grad()
@@ -48,6 +52,10 @@ def main() -> None:
     print()
     print("| d | naive noise | milliseconds an image | ours |\n| --: | --- | --: | --: |")
     for cells in naive():
+        print("| " + " | ".join(cells) + " |", flush=True)
+    print()
+    print("| images of 224 × 224 corrupted | processes | images a second |\n| --- | --: | --: |")
+    for cells in preparation():
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
@@ -100,6 +108,15 @@ def naive() -> Iterable[tuple[str, str, str, str]]:
         yield f"{d:,}", "dense Cholesky factor", *(f"{1e3 * t / BATCH:.2f}" for t in (theirs, ours))
     for site_d in (100_352, 802_816):
         yield f"{site_d:,}", f"none: a dense factor takes {4e-9 * site_d**2:,.0f} GB", "–", "–"
+
+
+def preparation() -> Iterable[tuple[str, str, str]]:
+    """Make corrupted images with more and more processes."""
+    images = np.random.default_rng(0).integers(0, 256, (PREPARED, 3, 224, 224), np.uint8)
+    for workers in range(1, (os.cpu_count() or 1) + 1):
+        run = partial(modify, images, "motion_blur@3", seed=0, dataset="none", workers=workers)
+        took = seconds(lambda run=run: run(indices=range(PREPARED)))
+        yield "motion_blur@3", str(workers), f"{PREPARED / took:.0f}"
 
 
 def random_noise(site: str, shape: torch.Size) -> Noise:

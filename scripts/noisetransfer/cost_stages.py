@@ -444,7 +444,11 @@ STAGES = {
     "tabulate_losses": Stage("{experiment}", ("tables/{}_losses.*",), _all_losses, _all_losses),
     "plot_transfer": Stage("{experiment}", ("figures/{}_accuracy.*", "figures/{}_gain_over_*")),
     "plot_experiment": Stage("{experiment}_{kind}", ("figures/{}.*",)),
-    "plot_modifications": Stage("{dataset}", ("figures/modifications/{}.*",)),
+    "plot_modifications": Stage(
+        "{dataset}",
+        ("figures/modifications/{}.*",),
+        setting=lambda job: Setting(job.original.shape),
+    ),
     "check_results": Stage("{experiment}", ("checks/{}.json", "checks/{}_cells.*")),
     "require_checks": Stage("{experiment}", ("checks/{}.passed",)),
     "write_provenance": Stage("", ("provenance.json",)),

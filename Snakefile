@@ -28,6 +28,7 @@ try:
     STUDY = schema.load(config, " + ".join(map(str, workflow.configfiles)))
     for name, section in STUDY.datasets.items():
         in_place(section.id or name, section.folder)
+        schema.require_folders(name, section)
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 

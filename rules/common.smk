@@ -110,6 +110,12 @@ def pretrained_network(network):
     return STUDY.network(network).model_dump_json(include=keys, exclude_none=True)
 
 
+def weights_file(network):
+    """The file that a pretrained network is read from, if it is one of the user's."""
+    zoo, _, path = STUDY.network(network).pretrained.partition(":")
+    return [local(path)] if zoo == "file" else []
+
+
 def expected_accuracy(network):
     """The clean accuracy that the study demands of a pretrained network, if it does."""
     expected = STUDY.network(network).clean_accuracy

@@ -414,6 +414,19 @@ class Study(Model):
         return CURVES.get(figure, set())
 
 
+def require_folders(name: str, dataset: Dataset) -> None:
+    """Refuse a dataset whose folders of modified images are not there.
+
+    Raises:
+        StudyError: which names the key and the folder.
+    """
+    named = {"corrupted": dataset.corrupted}
+    named |= {f"paired.{own}": folder for own, folder in dataset.paired.items()}
+    for key, folder in named.items():
+        if folder and not folder.is_dir():
+            raise StudyError(f"datasets.{name}.{key}: {folder}: no such folder")
+
+
 def load(raw: Mapping[str, Any], where: str = "the study file") -> Study:
     """Check a parsed study file.
 

@@ -49,7 +49,9 @@ def test_the_network_recognises_photographs(project):
 def test_every_source_is_tested_under_every_target(project, experiment):
     found = pd.read_parquet(results(project) / f"tables/{experiment}.parquet")
     assert set(found["n"]) == {10}
-    assert len(found) == 3 * 5 * 2 + 5 * 2  # sources × targets × arms, and the arms without a source
+    assert (
+        len(found) == 3 * 5 * 2 + 5 * 2
+    )  # sources × targets × arms, and the arms without a source
 
 
 def test_the_second_run_does_nothing(project):

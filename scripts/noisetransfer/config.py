@@ -87,6 +87,8 @@ def _target(value: str) -> str:
 
 def _reference(value: str) -> str:
     try:
+        if value.startswith("file:"):
+            value = f"file:{Path(value.removeprefix('file:')).expanduser()}"
         return str(references.parse(value))
     except StudyError as error:
         raise ValueError(str(error)) from None

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from noisetransfer import plan
 from noisetransfer.arms import NO_SOURCE
 from noisetransfer.config import Network, Study, Training
-from noisetransfer.datasets import CALIBRATION, SPLITS, Dataset, find
+from noisetransfer.datasets import CALIBRATION, SPLITS, Dataset, find, validation_is_unseen
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import parse
 from noisetransfer.ranks import parse_rank
@@ -91,7 +91,8 @@ class Job:
     def held_out(self) -> str:
         """The split that a base network is measured on."""
         splits = self.study.datasets[self.dataset].splits
-        return "validation" if splits.validation else "test"
+        unseen = not self.network.pretrained or validation_is_unseen(self.id)
+        return "validation" if splits.validation and unseen else "test"
 
     @property
     def training(self) -> Training:

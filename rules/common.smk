@@ -170,12 +170,12 @@ def held_out(network):
     return split_of(network, "validation" if validated else "test")
 
 
-def image_memory(dataset, split, copies):
-    """MB of the images of a split, several times over, and of the libraries."""
-    section = STUDY.datasets[dataset]
-    shape = find(id_of(dataset), resize=section.resize, crop=section.crop).shape
-    values = getattr(section.splits, split) * shape[0] * shape[1] * shape[2]
-    return 1500 + copies * values // 10**6
+def memory_of_images(w, attempt):
+    """MB of the images of a split, as bytes and as float32 and both once more, and of the libraries."""
+    section = STUDY.datasets[w.dataset]
+    shape = find(id_of(w.dataset), resize=section.resize, crop=section.crop).shape
+    values = getattr(section.splits, w.split) * shape[0] * shape[1] * shape[2]
+    return attempt * (1500 + 10 * values // 10**6)
 
 
 def growing(amount):

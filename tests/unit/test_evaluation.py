@@ -752,7 +752,7 @@ def test_images_at_once_fit_the_activations_of_all_rows(monkeypatch, data):
 def test_images_at_once_fit_the_gradients_of_an_attack(monkeypatch, data):
     large = replace(noisy(), units=10**6)
     plain, crafted = (asked(monkeypatch, large, trial(data, own)) for own in ((), ["fgm"]))
-    assert plain == asked(monkeypatch, noisy(), trial(data))
+    assert plain == 4 * 10**6  # outputs of all layers
     assert crafted >= 4 * 2 * 10**6  # outputs of all layers, and their gradients
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Against = Literal["noisy", "known_seed", "noise_off", "base"]
 Loss = Literal["ce", "dlr", "margin"]
+Mean = Literal["losses", "logits"]
 
 
 class AdaptiveBudget(Budget):
@@ -45,6 +46,10 @@ class AdaptiveBudget(Budget):
     )
     passes: int = Field(
         default=20, ge=1, description="noise draws that each loss and gradient is averaged over"
+    )
+    mean: Mean = Field(
+        default="losses",
+        description="what is averaged: the loss of each draw, or, as the prediction does, the logits",
     )
 
 
@@ -120,6 +125,7 @@ def pgd(
     epsilon: Tensor,
     draws: Draws,
     passes: int,
+    mean: Mean,
     loss: Loss,
     steps: int,
     step_size: float,
@@ -140,6 +146,7 @@ def pgd(
         epsilon: radius of the ball of each network, in pixel units of [0, 1], (S,).
         draws: the random starts.
         passes: M, noise draws a query.
+        mean: "losses": of each draw; "logits": the loss of their mean, one forward pass more for a gradient.
         loss: what is to grow: cross-entropy, the difference of logits ratio of Croce & Hein 2020, or the
             highest wrong logit minus that of the label.
         steps: gradient steps of each restart.
@@ -154,7 +161,10 @@ def pgd(
     Raises:
         StudyError: loss dlr of fewer than three classes.
     """
-    objective, within = _Objective(expectation, labels, passes, loss), ball.around(images, epsilon)
+    objective, within = (
+        _Objective(expectation, labels, passes, mean, loss),
+        ball.around(images, epsilon),
+    )
     radius, best = radii(epsilon).to(images), _Best.of(objective, images)
     for restart in range(restarts):
         start = images
@@ -173,6 +183,7 @@ def auto_pgd(
     epsilon: Tensor,
     draws: Draws,
     passes: int,
+    mean: Mean,
     loss: Loss,
     steps: int,
     step_size: float,
@@ -191,6 +202,7 @@ def auto_pgd(
         epsilon: as of `pgd`.
         draws: the random starts.
         passes: as of `pgd`.
+        mean: as of `pgd`.
         loss: as of `pgd`.
         steps: gradient steps of each restart.
         step_size: length of the first step, in epsilons.
@@ -203,7 +215,10 @@ def auto_pgd(
     Raises:
         StudyError: as `pgd`.
     """
-    objective, within = _Objective(expectation, labels, passes, loss), ball.around(images, epsilon)
+    objective, within = (
+        _Objective(expectation, labels, passes, mean, loss),
+        ball.around(images, epsilon),
+    )
     radius, best = radii(epsilon).to(images), _Best.of(objective, images)
     for restart in range(restarts):
         start = _random_start(within, radius, images, draws, restart)
@@ -221,6 +236,7 @@ def square(
     epsilon: Tensor,
     draws: Draws,
     passes: int,
+    mean: Mean,
     loss: Loss,
     steps: int,
     share: float,
@@ -237,6 +253,7 @@ def square(
         epsilon: as of `pgd`.
         draws: the signs of each image's stripes; place and signs of the tiles, common to a network's images.
         passes: as of `pgd`.
+        mean: as of `pgd`.
         loss: as of `pgd`.
         steps: tiles that are tried.
         share: share of the image that the first tile covers.
@@ -247,7 +264,10 @@ def square(
     Raises:
         StudyError: as `pgd`.
     """
-    objective, ball = _Objective(expectation, labels, passes, loss), Box.around(images, epsilon)
+    objective, ball = (
+        _Objective(expectation, labels, passes, mean, loss),
+        Box.around(images, epsilon),
+    )
     channels, height, width = images.shape[2:]
     found = images
     for trial in range(steps + 1):
@@ -293,46 +313,76 @@ def _spread(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Objective:
-    """The mean loss over M draws."""
+    """What is to grow: the mean loss over M draws, or the loss of the mean logits."""
 
     expectation: Expectation
     labels: Tensor
     passes: int
+    mean: Mean
     loss: Loss
 
     def losses(self, points: Sequence[Tensor], query: int) -> list[Tensor]:
-        """Return the mean losses of several points (S, B, C, H, W) under the same draws, (S, B) each."""
+        """Return the losses of several points (S, B, C, H, W) under the same draws, (S, B) each."""
         import torch
 
-        numbers = self.expectation.numbers(query, self.passes)
         with torch.no_grad():
-            shared = [self.expectation.shared(point) for point in points]
-            # draw by draw: points that share one need it at once
-            each = [[self._of(values, number) for values in shared] for number in numbers]
-        return [torch.stack(own).mean(0) for own in zip(*each, strict=True)]
+            return self._losses([self.expectation.shared(point) for point in points], query)
 
     def slope(self, point: Tensor, query: int) -> tuple[Tensor, Tensor]:
-        """Return the mean loss, (S, B), and its gradient, as `point`.
+        """Return the loss, (S, B), and its gradient, as `point`.
 
-        What the draws share runs once, forward and backward.
+        What the draws share runs once, forward and backward; of the rest one draw at a time is in memory.
         """
         import torch
 
-        numbers = self.expectation.numbers(query, self.passes)
         with torch.enable_grad():
             variable = point.detach().requires_grad_()
             shared = self.expectation.shared(variable)
-            values = shared.detach().requires_grad_()
-            gradient, each = torch.zeros_like(values), []
-            for number in numbers:
-                own = self._of(values, number)
-                gradient += torch.autograd.grad(own.sum(), values)[0]
-                each.append(own.detach())
-            (gradient,) = torch.autograd.grad(shared, variable, gradient / len(numbers))
-        return torch.stack(each).mean(0), gradient
+            behind_it = self._of_losses if self.mean == "losses" else self._of_mean_logits
+            loss, behind = behind_it(shared.detach().requires_grad_(), self._numbers(query))
+            (gradient,) = torch.autograd.grad(shared, variable, behind)
+        return loss, gradient
 
-    def _of(self, shared: Tensor, number: int) -> Tensor:
-        return losses(self.expectation.passed(shared, number), self.labels, self.loss)
+    def _of_losses(self, shared: Tensor, numbers: range) -> tuple[Tensor, Tensor]:
+        """Return the mean loss and its gradient in what the draws share."""
+        import torch
+
+        gradient, each = torch.zeros_like(shared), []
+        for number in numbers:
+            own = self._of(self.expectation.passed(shared, number))
+            gradient += torch.autograd.grad(own.sum(), shared)[0]
+            each.append(own.detach())
+        return torch.stack(each).mean(0), gradient / len(numbers)
+
+    def _of_mean_logits(self, shared: Tensor, numbers: range) -> tuple[Tensor, Tensor]:
+        """Return the loss of the mean logits and its gradient in what the draws share."""
+        import torch
+
+        gradient, run = torch.zeros_like(shared), self.expectation.passed
+        with torch.no_grad():
+            mean = torch.stack([run(shared, number) for number in numbers]).mean(0)
+        loss = self._of(mean.requires_grad_())
+        (upstream,) = torch.autograd.grad(loss.sum(), mean)
+        for number in numbers:
+            gradient += torch.autograd.grad(run(shared, number), shared, upstream)[0]
+        return loss.detach(), gradient / len(numbers)
+
+    def _losses(self, shared: Sequence[Tensor], query: int) -> list[Tensor]:
+        import torch
+
+        run = self.expectation.passed
+        # draw by draw: points that share one need it at once
+        each = [[run(values, number) for values in shared] for number in self._numbers(query)]
+        logits = [torch.stack(own) for own in zip(*each, strict=True)]
+        if self.mean == "logits":
+            return [self._of(own.mean(0)) for own in logits]
+        return [torch.stack([self._of(one) for one in own]).mean(0) for own in logits]
+
+    def _numbers(self, query: int) -> range:
+        return self.expectation.numbers(query, self.passes)
+
+    def _of(self, logits: Tensor) -> Tensor:
+        return losses(logits, self.labels, self.loss)
 
 
 @dataclass

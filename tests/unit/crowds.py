@@ -20,14 +20,22 @@ BUDGETS = {
     "random_noise": {},
     "pgd_eot": {
         "passes": 2,
+        "mean": "losses",
         "loss": "ce",
         "steps": 6,
         "step_size": 0.25,
         "restarts": 2,
         "random_start": False,
     },
-    "auto_pgd_eot": {"passes": 2, "loss": "dlr", "steps": 8, "step_size": 2.0, "restarts": 2},
-    "square_eot": {"passes": 2, "loss": "margin", "steps": 20, "share": 0.7},
+    "auto_pgd_eot": {
+        "passes": 2,
+        "mean": "logits",
+        "loss": "dlr",
+        "steps": 8,
+        "step_size": 2.0,
+        "restarts": 2,
+    },
+    "square_eot": {"passes": 2, "mean": "losses", "loss": "margin", "steps": 20, "share": 0.7},
 }
 for _name in ("pgd", "auto_pgd"):
     BUDGETS[f"{_name}_l2_eot"] = BUDGETS[f"{_name}_eot"]

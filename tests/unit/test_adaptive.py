@@ -20,6 +20,7 @@ WITH_GRADIENTS = [name for name in ADAPTIVE if name != "square_eot"]
 
 every_adaptive_attack = pytest.mark.parametrize("name", ADAPTIVE)
 every_attack_with_gradients = pytest.mark.parametrize("name", WITH_GRADIENTS)
+MEANS = pytest.mark.parametrize("mean", ["losses", "logits"])
 LOSSES = pytest.mark.parametrize("loss", ["ce", "dlr", "margin"])
 
 
@@ -38,11 +39,11 @@ def noisy():
 
 
 def mean_losses(crowd, name, images, numbers):
-    """Mean over draws, one by one, of what the attack makes grow."""
-    loss = BUDGETS[name]["loss"]
-    return torch.stack(
-        [losses(crowd.logits(images, number), crowd.labels, loss) for number in numbers]
-    ).mean(0)
+    """What the attack makes grow, over draws one by one."""
+    loss, logits = BUDGETS[name]["loss"], [crowd.logits(images, number) for number in numbers]
+    if BUDGETS[name]["mean"] == "logits":
+        return losses(torch.stack(logits).mean(0), crowd.labels, loss)
+    return torch.stack([losses(own, crowd.labels, loss) for own in logits]).mean(0)
 
 
 # what all of them do
@@ -150,7 +151,7 @@ class Counted:
         return points.tanh()
 
     def passed(self, values, number):
-        self.asked.append((values.requires_grad, number))
+        self.asked.append((values.requires_grad and torch.is_grad_enabled(), number))
         return self.crowd.logits(values, number)
 
     def attacked(self, name, **budget):
@@ -167,7 +168,7 @@ class Counted:
 @every_attack_with_gradients
 def test_each_gradient_has_draws_of_its_own_and_what_they_share_runs_once(noisy, name):
     counted = Counted(noisy)
-    counted.attacked(name, passes=5)
+    counted.attacked(name, passes=5, mean="losses")
     steps, restarts = BUDGETS[name]["steps"], BUDGETS[name]["restarts"]
     climbed = [number for with_gradient, number in counted.asked if with_gradient]
     assert climbed == list(range(5, 5 + 5 * steps * restarts))
@@ -185,19 +186,26 @@ def test_square_compares_two_points_under_draws_of_their_own(noisy):
 
 
 @LOSSES
+@MEANS
 @pytest.mark.parametrize("name", ["pgd_eot", "pgd_l2_eot"])
-def test_the_gradient_is_the_mean_of_those_of_single_draws(noisy, name, loss):
-    """One step from the image goes along it."""
+def test_the_gradient_is_the_mean_of_those_of_single_draws(noisy, name, mean, loss):
+    """Or that of the loss of their mean logits. One step from the image goes along it."""
     found = Counted(noisy).attacked(
-        name, passes=4, steps=1, step_size=0.5, restarts=1, random_start=False, loss=loss
+        name,
+        passes=4,
+        mean=mean,
+        loss=loss,
+        steps=1,
+        step_size=0.5,
+        restarts=1,
+        random_start=False,
     )
     points = noisy.shared(noisy.images).clone().requires_grad_()
-    gradients = [
-        torch.autograd.grad(
-            losses(noisy.logits(points.tanh(), number), noisy.labels, loss).sum(), points
-        )[0]
-        for number in range(4, 8)
-    ]
+    logits = [noisy.logits(points.tanh(), number) for number in range(4, 8)]
+    if mean == "logits":
+        logits = [torch.stack(logits).mean(0)]
+    each = [losses(own, noisy.labels, loss).sum() for own in logits]
+    gradients = [torch.autograd.grad(one, points, retain_graph=True)[0] for one in each]
     gradient, radius = torch.stack(gradients).mean(0), noisy.radii(name)[:, None, None, None, None]
     length = gradient.flatten(2).norm(dim=2)[..., None, None, None]
     direction = gradient / length if "l2" in name else gradient.sign()
@@ -280,6 +288,7 @@ def test_a_lucky_pass_misleads_only_who_looks_at_one(passes):
         epsilon=torch.full((1,), 0.4, dtype=torch.float64),
         draws=Keyed([0], [0]),
         passes=passes,
+        mean="losses",
         loss="margin",
         steps=4,
         step_size=0.25,
@@ -348,6 +357,7 @@ def ours(name, epsilon, **budget):
         epsilon=torch.tensor([epsilon]),
         draws=Keyed([0], list(range(60))),
         passes=1,
+        mean="losses",
         **budget,
     )[0]
 

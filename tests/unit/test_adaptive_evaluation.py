@@ -26,13 +26,28 @@ from noisetransfer.networks import split
 
 data = test_evaluation.data  # the fixture
 
-_EOT = {"against": "noisy", "passes": 3, "loss": "ce", "steps": 3, "step_size": 0.5, "restarts": 2}
+_EOT = {
+    "against": "noisy",
+    "passes": 3,
+    "mean": "losses",
+    "loss": "ce",
+    "steps": 3,
+    "step_size": 0.5,
+    "restarts": 2,
+}
 ADAPTIVE = {
     "pgd_eot": {**_EOT, "random_start": False},
     "pgd_l2_eot": {**_EOT, "random_start": True},
     "auto_pgd_eot": _EOT,
     "auto_pgd_l2_eot": _EOT,
-    "square_eot": {"against": "noisy", "passes": 2, "loss": "margin", "steps": 4, "share": 0.5},
+    "square_eot": {
+        "against": "noisy",
+        "passes": 2,
+        "mean": "logits",
+        "loss": "margin",
+        "steps": 4,
+        "share": 0.5,
+    },
 }
 every_adaptive_attack = pytest.mark.parametrize("name", ADAPTIVE)
 

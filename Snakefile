@@ -26,8 +26,10 @@ if not workflow.overwrite_configfiles:
 
 try:
     STUDY = schema.load(config, " + ".join(map(str, workflow.configfiles)))
-    for name, section in STUDY.datasets.items():
+    # jobs elsewhere need not see the folders of the user
+    for name, section in STUDY.datasets.items() if workflow.is_main_process else ():
         in_place(section.id or name, section.folder)
+        schema.require_folders(name, section)
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 

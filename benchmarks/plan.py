@@ -188,7 +188,7 @@ def row(pair: Pair) -> list[str]:
         cpu.rule,
         str(cpu.jobs),
         hours([cpu]),
-        f"×{least:.2g}-{most:.2g}" if own.spread else "",
+        f"×{least:.2g}-{most:.2g}" if own.spread and own.unknown < own.jobs else "",
         hours([gpu]) if STAGES[cpu.rule].gpu else "-",
         gigabytes(sum, [pair], "disk"),
         gigabytes(max, [pair], "memory"),

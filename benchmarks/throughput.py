@@ -2,10 +2,11 @@
 
     python benchmarks/throughput.py > throughput.md
 
-ResNet-50 on images of 224 × 224 with random weights and random factors of rank 256; a batch of 8, one thread.
+ResNet-50 with random weights on images of 224 × 224, random factors of rank 256, batches of 16, one thread.
 Medians of interleaved runs, since other load drifts.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
+import numpy as np
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -25,13 +27,15 @@ from noisetransfer.cuts import cut
 from noisetransfer.devices import device
 from noisetransfer.evaluation import NoisyNetworks, View, score
 from noisetransfer.injection import Noise, inject
+from noisetransfer.modifications import modify
 from noisetransfer.noise import NoiseSampler
 from noisetransfer.sites import activation_shape
 
 TARGET = device()
-RANK, BATCH, RUNS = 256, 8, 7
+RANK, BATCH, RUNS = 256, 16, 3
 SITES = ("layer1", "layer2", "layer3", "layer4")
-SOURCES, DRAWS = 4, 3
+SOURCES, DRAWS = 3, 3
+PREPARED = 400
 
 
 @torch.no_grad()
@@ -39,15 +43,18 @@ def main() -> None:
     torch.manual_seed(0)
     network = torchvision.models.resnet50(weights=None).eval().to(TARGET)
     images = torch.rand(BATCH, 3, 224, 224, device=TARGET)
-    print(
-        "| site | d | noisy over plain pass (ms an image) | cost | S × K evaluated over suffixes alone |"
-    )
+    head = "site | d | noisy over plain pass (ms an image) | cost | S × K over one prefix and the suffixes"
+    print(f"| {head} |")
     print("| --- | --: | --- | --: | --- |")
     for site in SITES:
         print("| " + " | ".join(row(network, images, site)) + " |", flush=True)
     print()
     print("| d | naive noise | milliseconds an image | ours |\n| --: | --- | --: | --: |")
     for cells in naive():
+        print("| " + " | ".join(cells) + " |", flush=True)
+    print()
+    print("| images of 224 × 224 corrupted | processes | images a second |\n| --- | --: | --: |")
+    for cells in preparation():
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
@@ -69,7 +76,7 @@ def row(network: nn.Module, images: Tensor, site: str) -> Iterable[str]:
 def transfer(
     network: nn.Module, noisy: nn.Module, images: Tensor, site: str, factors: Factors
 ) -> Iterable[Callable[[], object]]:
-    """Yield S sources × K draws: as the study evaluates them, suffixes alone, and whole networks."""
+    """Yield S sources × K draws: as the study evaluates them, without noise, and as whole networks."""
     parts = cut(network, site, (3, 224, 224))
     sampler = NoiseSampler.of([[factors]] * SOURCES, TARGET, seed=0, trials=[0])
     stacked = NoisyNetworks(parts.prefix, parts.suffix, None, sampler)
@@ -78,7 +85,7 @@ def transfer(
     states = parts.prefix(images)
     many = states.repeat(SOURCES, *[1] * (states.dim() - 1))
     yield lambda: score(stacked, views, labels, indices, passes=DRAWS)
-    yield lambda: [parts.suffix(many) for _ in range(DRAWS)]
+    yield lambda: (parts.prefix(images), *[parts.suffix(many) for _ in range(DRAWS)])
     yield lambda: [noisy(images) for _ in range(SOURCES * DRAWS)]
 
 
@@ -100,6 +107,15 @@ def naive() -> Iterable[tuple[str, str, str, str]]:
         yield f"{d:,}", "dense Cholesky factor", *(f"{1e3 * t / BATCH:.2f}" for t in (theirs, ours))
     for site_d in (100_352, 802_816):
         yield f"{site_d:,}", f"none: a dense factor takes {4e-9 * site_d**2:,.0f} GB", "–", "–"
+
+
+def preparation() -> Iterable[tuple[str, str, str]]:
+    """Make corrupted images with more and more processes."""
+    images = np.random.default_rng(0).integers(0, 256, (PREPARED, 3, 224, 224), np.uint8)
+    for workers in range(1, (os.cpu_count() or 1) + 1):
+        run = partial(modify, images, "motion_blur@3", seed=0, dataset="none", workers=workers)
+        took = seconds(lambda run=run: run(indices=range(PREPARED)))
+        yield "motion_blur@3", str(workers), f"{PREPARED / took:.0f}"
 
 
 def random_noise(site: str, shape: torch.Size) -> Noise:

@@ -7,7 +7,14 @@ from noisetransfer import dependencies, modifications, plan
 from noisetransfer.arms import NO_SOURCE
 from noisetransfer.config import CURVES, HEATMAP
 from noisetransfer.corrupted_sets import SETS
-from noisetransfer.datasets import CALIBRATION, DATASETS, SPLITS, find, in_place
+from noisetransfer.datasets import (
+    CALIBRATION,
+    DATASETS,
+    SPLITS,
+    find,
+    in_place,
+    validation_is_unseen,
+)
 from noisetransfer.folders import fingerprint
 from noisetransfer.plan import PRETRAINED, trials_of
 from noisetransfer.variants import variant
@@ -110,6 +117,12 @@ def pretrained_network(network):
     return STUDY.network(network).model_dump_json(include=keys, exclude_none=True)
 
 
+def weights_file(network):
+    """The file that a pretrained network is read from, if it is one of the user's."""
+    zoo, _, path = STUDY.network(network).pretrained.partition(":")
+    return [local(path)] if zoo == "file" else []
+
+
 def expected_accuracy(network):
     """The clean accuracy that the study demands of a pretrained network, if it does."""
     expected = STUDY.network(network).clean_accuracy
@@ -150,9 +163,19 @@ def calibrated(dataset):
 
 
 def held_out(network):
-    """The images that a base network is measured on: test images only where there are no others."""
-    splits = STUDY.datasets[dataset_of(network)].splits
-    return split_of(network, "validation" if splits.validation else "test")
+    """The images that a base network is measured on: test images only where it has seen all others."""
+    dataset = dataset_of(network)
+    unseen = not is_pretrained(network) or validation_is_unseen(id_of(dataset))
+    validated = STUDY.datasets[dataset].splits.validation and unseen
+    return split_of(network, "validation" if validated else "test")
+
+
+def image_memory(dataset, split, copies):
+    """MB of the images of a split, several times over, and of the libraries."""
+    section = STUDY.datasets[dataset]
+    shape = find(id_of(dataset), resize=section.resize, crop=section.crop).shape
+    values = getattr(section.splits, split) * shape[0] * shape[1] * shape[2]
+    return 1500 + copies * values // 10**6
 
 
 def growing(amount):

@@ -17,7 +17,7 @@ rule modify_images:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
+        mem_mb=lambda w, attempt: attempt * image_memory(w.dataset, w.split, 9),
         runtime=growing(240),
     params:
         code=version_of(code_of("modify_images")),
@@ -46,7 +46,7 @@ rule read_modified:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda w: image_memory(w.dataset, w.split, 2),
         runtime=60,
     params:
         code=version_of(code_of("read_modified")),

@@ -59,6 +59,7 @@ rule prepare_dataset:
 rule retrieve_network:
     input:
         code=code_of("retrieve_network"),
+        weights=lambda w: weights_file(w.network),
     output:
         WEIGHTS,
     log:

@@ -12,14 +12,13 @@ from noisetransfer.artifacts import read_spec, read_tensors, write_figure
 from noisetransfer.commandline import parser, run
 from noisetransfer.figures import contact_sheet
 
-MOST_CLASSES = 10
+MOST_COLUMNS = 10
 
 
 def main(args: argparse.Namespace) -> None:
     names = read_spec(args.data)["names"]
     test, train = (read_tensors(p, producer="prepare_dataset") for p in (args.data, args.train))
-    common = np.intersect1d(test["labels"], train["labels"])
-    labels = common[:MOST_CLASSES]
+    labels = columns(test["labels"], train["labels"] if args.attacked else test["labels"])
     shown = firsts(test["labels"], labels)
     rows = {"clean@0": pictures(test["images"][shown])}
     for path in args.modified:
@@ -31,14 +30,20 @@ def main(args: argparse.Namespace) -> None:
     for path in args.attacked:
         images = read_tensors(path, producer="attack_images")["images"]
         rows[f"{read_spec(path)['modification']}, training"] = pictures(images[0][shown])
-    figure = contact_sheet(rows, [names[str(label)] for label in labels])
+    titles = [names[str(label)] for label in labels] or [""] * len(shown)
+    figure = contact_sheet(rows, titles)
     for path in args.output:
         write_figure(path, figure)
 
 
-def firsts(of_images: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Return the position of the first image of each label."""
-    return [int(np.argmax(of_images == label)) for label in labels]
+def columns(test: np.ndarray, train: np.ndarray) -> list[int]:
+    """Return the labels that head the columns: of both splits; none where no class is in both."""
+    return [int(label) for label in np.intersect1d(test, train)[:MOST_COLUMNS]]
+
+
+def firsts(of_images: np.ndarray, labels: list[int]) -> list[int]:
+    """Return the position of the first image of each label; without labels, that of the first image."""
+    return [int(np.argmax(of_images == label)) for label in labels] or [0]
 
 
 def pictures(images: np.ndarray) -> np.ndarray:

@@ -8,15 +8,17 @@ import numpy as np
 
 from noisetransfer.artifacts import write_tensors
 from noisetransfer.commandline import add_images, parser, run
-from noisetransfer.datasets import names_of_classes, splits
+from noisetransfer.datasets import find, names_of_classes, splits
 
 
 def main(args: argparse.Namespace) -> None:
     drawn = splits(args.id, args.folder, args.splits, resize=args.resize, crop=args.crop)
     names = names_of_classes(args.id, args.folder)
+    made = find(args.id, resize=args.resize, crop=args.crop).preprocessing
     for name, split in drawn.items():
         spec = {"dataset": args.dataset, "id": args.id, "splits": args.splits, "split": name}
         labels = np.unique(split.labels).tolist()
+        spec |= {"preprocessing": vars(made) if made else None}
         spec |= {"classes": len(names), "names": {str(label): names[label] for label in labels}}
         path = args.output / f"{name}.safetensors"
         write_tensors(path, vars(split), producer="prepare_dataset", spec=spec)

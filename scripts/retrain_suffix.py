@@ -30,7 +30,7 @@ from noisetransfer.retraining import (
     under_input_noise,
 )
 from noisetransfer.stages import noise_spec, row_names, sampler_of
-from noisetransfer.suffixes import reinitialise, training_mode
+from noisetransfer.suffixes import check_batches, reinitialise, training_mode
 from noisetransfer.training import Schedule
 
 
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
     bases = read_bases(args.network, len(args.trials))
     cuts = bases.cut(args.site, torch.device("cpu"))
     suffixes, losses = train_suffixes(
-        fresh_suffixes(args, bases, cuts),
+        fresh_suffixes(args, bases, cuts, len(data["labels"])),
         hidden_of(args, cuts, data, plan, target),
         data["labels"],
         data["indices"],
@@ -55,11 +55,14 @@ def main(args: argparse.Namespace) -> None:
     write_tensors(args.losses, {"losses": losses}, producer="retrain_suffix", spec=spec)
 
 
-def fresh_suffixes(args: argparse.Namespace, bases: Bases, cuts: list[Cut]) -> list[nn.Module]:
+def fresh_suffixes(
+    args: argparse.Namespace, bases: Bases, cuts: list[Cut], images: int
+) -> list[nn.Module]:
     """Return the suffixes to train, one per trial: of its shape, initialised anew."""
     seeds = [key(args.seed, "initialise suffix", args.site, trial) for trial in args.trials]
     if not bases.pretrained:
         return [split(build(**bases.spec, seed=seed), args.site)[1] for seed in seeds]
+    check_batches(cuts[0].suffix, images, args.batch_size)
     fresh: list[nn.Module] = [training_mode(copy.deepcopy(cut.suffix)) for cut in cuts]
     for suffix, seed in zip(fresh, seeds, strict=True):
         reinitialise(suffix, seed)

@@ -11,7 +11,11 @@ from noisetransfer.commandline import parser, run
 
 def main(args: argparse.Namespace) -> None:
     network = zoo.load(args.network, args.folder)
-    spec = {"network": args.network | {"pretrained": zoo.resolve(args.network)}}
+    known = zoo.published(args.network)
+    spec = {
+        "network": args.network | {"pretrained": zoo.resolve(args.network)},
+        "published": vars(known) if known else None,
+    }
     write_tensors(args.output, zoo.state(network), producer="retrieve_network", spec=spec)
 
 

@@ -87,6 +87,8 @@ def _target(value: str) -> str:
 
 def _reference(value: str) -> str:
     try:
+        if value.startswith("file:"):
+            value = f"file:{Path(value.removeprefix('file:')).expanduser()}"
         return str(references.parse(value))
     except StudyError as error:
         raise ValueError(str(error)) from None
@@ -412,6 +414,19 @@ class Study(Model):
     def may_vary(self, figure: str) -> set[str]:
         """Return in what the noises of one source may differ in a figure."""
         return CURVES.get(figure, set())
+
+
+def require_folders(name: str, dataset: Dataset) -> None:
+    """Refuse a dataset whose folders of modified images are not there.
+
+    Raises:
+        StudyError: which names the key and the folder.
+    """
+    named = {"corrupted": dataset.corrupted}
+    named |= {f"paired.{own}": folder for own, folder in dataset.paired.items()}
+    for key, folder in named.items():
+        if folder and not folder.is_dir():
+            raise StudyError(f"datasets.{name}.{key}: {folder}: no such folder")
 
 
 def load(raw: Mapping[str, Any], where: str = "the study file") -> Study:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from noisetransfer import plan
 from noisetransfer.arms import NO_SOURCE
 from noisetransfer.config import Network, Study, Training
-from noisetransfer.datasets import CALIBRATION, SPLITS, Dataset, find
+from noisetransfer.datasets import CALIBRATION, SPLITS, Dataset, find, validation_is_unseen
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import parse
 from noisetransfer.ranks import parse_rank
@@ -94,7 +94,8 @@ class Job:
     def held_out(self) -> str:
         """The split that a base network is measured on."""
         splits = self.study.datasets[self.dataset].splits
-        return "validation" if splits.validation else "test"
+        unseen = not self.network.pretrained or validation_is_unseen(self.id)
+        return "validation" if splits.validation and unseen else "test"
 
     @property
     def training(self) -> Training:
@@ -456,7 +457,11 @@ STAGES = {
     "tabulate_losses": Stage("{experiment}", ("tables/{}_losses.*",), _all_losses, _all_losses),
     "plot_transfer": Stage("{experiment}", ("figures/{}_accuracy.*", "figures/{}_gain_over_*")),
     "plot_experiment": Stage("{experiment}_{kind}", ("figures/{}.*",)),
-    "plot_modifications": Stage("{dataset}", ("figures/modifications/{}.*",)),
+    "plot_modifications": Stage(
+        "{dataset}",
+        ("figures/modifications/{}.*",),
+        setting=lambda job: Setting(job.original.shape),
+    ),
     "check_results": Stage("{experiment}", ("checks/{}.json", "checks/{}_cells.*")),
     "require_checks": Stage("{experiment}", ("checks/{}.passed",)),
     "write_provenance": Stage("", ("provenance.json",)),

@@ -154,6 +154,12 @@ def in_place(id: str, folder: Path | None = None) -> Path | None:
     return local
 
 
+def validation_is_unseen(id: str) -> bool:
+    """Tell whether validation images are none of the published training images, which others trained on."""
+    pools = find(id).pools
+    return pools["validation"] == pools["test"]
+
+
 def retrieve(name: str, file_name: str, into: Path, folder: Path | None = None) -> None:
     """Put an original file of a dataset into a folder: copied from a local folder, or downloaded.
 

@@ -363,8 +363,9 @@ def evaluate(networks: NoisyNetworks, test: Test, batch_size: int | None = None)
     Returns:
         one row per target × row × image: source, arm, target, image, label, prediction, draws_correct, K.
     """
-    tested = 4 * STATES * len(test.rows) * networks.sampler.scale.shape[-1]
-    attacked = 4 * COPIES * networks.units if test.attacks else 0
+    states = STATES * len(test.rows) + sum(len(rows) for rows in test.targets.values())
+    tested = 4 * states * networks.sampler.scale.shape[-1]
+    attacked = 4 * (COPIES if test.attacks else 1) * networks.units
     size = batch_size or images_at_once(networks.device, max(tested, attacked))
     return halving(lambda size: _evaluate(networks, test, size), size, "images a batch")
 

@@ -51,7 +51,7 @@ def published(reference: Reference) -> Published | None:
     """Return what is told of the weights, which are known by their hash; None for others."""
     path = Path(reference.name)
     accuracy = _PUBLISHED.get(pooch.file_hash(path)[:8]) if path.is_file() else None
-    return Published(accuracy, _SOURCE) if accuracy else None
+    return Published(accuracy, _SOURCE, "cifar10") if accuracy else None
 
 
 def preprocessing(reference: Reference) -> Preprocessing | None:  # noqa: ARG001

@@ -18,6 +18,7 @@ from noisetransfer.covariance import DEGENERATE_SHARE_OF_SIGNAL, Covariance, Dia
 from noisetransfer.errors import StudyError
 from noisetransfer.injection import Noise, silenced
 from noisetransfer.networks import pixels
+from noisetransfer.ranks import parse_rank
 from noisetransfer.sites import activation_shape, activations, at_rest, check_activation
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def fit_noise(
     arm: str = "full",
     trace: Trace = 0.5,
     *,
-    rank: int | Literal["full"] = "full",
+    rank: int | str = "full",
     ridge: float = 1e-3,
     batch_size: int = 100,
     seed: int = 0,
@@ -46,7 +47,7 @@ def fit_noise(
 
     The network is seen in evaluation mode, without noise of its own, and left as it was. Where there are more
     activations d than images n, no d × d matrix is made: memory takes 4 n·d bytes for the differences and
-    4 d·r for a rank r, or about 20 n·d with the rank "full".
+    4 d·r for a rank r, or about 8 n·d in all with the rank "full".
 
     Args:
         network: any module on images (B, C, H, W) in [0, 1]; the fit runs on its device.
@@ -56,7 +57,8 @@ def fit_noise(
         modified: the same images modified, in the same order and batches.
         arm: identity, diagonal, full, rotated or permuted.
         trace: τ > 0, for tr Σ = τ·d; or "unscaled", tr Σ as it was fitted.
-        rank: number of leading eigenpairs kept, the rest of the trace spread evenly; "full" keeps Σ as it is.
+        rank: number of leading eigenpairs kept, the rest of the trace spread evenly; "full" keeps Σ as it is;
+            "explained@0.95" and "held_out" find a number (`ranks.parse_rank`).
         ridge: share of the mean variance added to every variance.
         batch_size: images run at once where tensors are given.
         seed: of the random basis of `rotated` and the permutation of `permuted`.
@@ -75,7 +77,7 @@ def fit_noise(
             _differences(network, site, pairs, shape, spread),
             n=_count(batches),
             d=shape.numel(),
-            rank=rank,
+            rank=parse_rank(rank),
             ridge={"relative": ridge},
             signal_trace=0.0,  # not yet known
             name=f"at {site}",
@@ -210,7 +212,6 @@ def _check(arm: str, trace: Trace, rank: int | str, ridge: float) -> None:
         raise StudyError(f"unknown arm {arm!r}; there are: {', '.join(ARMS_OF_ONE_SOURCE)}")
     if trace != UNSCALED and not 0 < float(trace) < math.inf:
         raise StudyError(f"trace {trace!r}; write a number above 0, or {UNSCALED}")
-    if rank != "full" and int(rank) < 1:
-        raise StudyError(f"rank {rank!r}; write 1 or more, or full")
+    parse_rank(rank)
     if not 0 <= ridge < math.inf:
         raise StudyError(f"ridge {ridge!r}; write 0 or more")

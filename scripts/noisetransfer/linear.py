@@ -179,6 +179,8 @@ def _affine_node(module: nn.Module, node: fx.Node, varying: set[fx.Node]) -> boo
 
 def _first_alone(node: fx.Node, varying: set[fx.Node]) -> bool:
     """Tell whether the first argument varies, and no other."""
+    if not node.args:  # by keywords alone
+        return False
     first, *others = node.args
     again = any(other is first for other in (*others, *node.kwargs.values()))
     return not again and varying.intersection(node.all_input_nodes) == {first}

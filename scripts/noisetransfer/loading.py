@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 from dataclasses import dataclass
-from sys import stderr
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,9 +52,8 @@ class Bases:
         else:
             found = [_cut_sequence(network, site, self.image_shape) for network in self.networks]
         if found[0].how == "replay":
-            print(
-                f"{site}: the network cannot be cut, so all of it runs for every draw", file=stderr
-            )
+            told = f"{site}: the network cannot be cut, so all of it runs for every draw"
+            print(told, file=sys.stderr)
         for own in found:
             own.prefix.to(device)
             own.suffix.to(device).requires_grad_(False)
@@ -80,7 +80,8 @@ def read_bases(path: Path, trials: int = 1) -> Bases:
 
 def _cut_sequence(network: nn.Module, site: str, image_shape: tuple[int, int, int]) -> Cut:
     assert isinstance(network, nn.Sequential)
-    prefix, suffix = networks.split(network, site)
+    # copies, as those of `cuts.cut`: the network stays where it is when they move
+    prefix, suffix = networks.split(copy.deepcopy(network), site)
     with torch.no_grad():
         shape = networks.activation_shape(prefix, image_shape)
     return cuts.Cut(prefix, suffix, shape)

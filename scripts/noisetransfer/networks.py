@@ -79,9 +79,16 @@ def batched(
         yield module(pixels(batch.to(device)))
 
 
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor, device: torch.device) -> float:
+def accuracy(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    device: torch.device,
+    batch_size: int = BATCH,
+) -> float:
     """Return the share of images (n, C, H, W) that a network without noise classifies rightly."""
-    predictions = [logits.argmax(1).cpu() for logits in batched(network, images, device)]
+    found = batched(network, images, device, batch_size)
+    predictions = [logits.argmax(1).cpu() for logits in found]
     return float((torch.cat(predictions) == labels).double().mean())
 
 

@@ -65,10 +65,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Published:
-    """Clean top-1 accuracy, 0 to 1, as its source tells it."""
+    """Clean top-1 accuracy, 0 to 1, on the test images of a dataset, as its source tells it."""
 
     accuracy: float
     source: str
+    dataset: str = "imagenet"
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def _check_model(dataset: str, threat: str, model: str) -> None:
 
 def _check_file(reference: Reference) -> None:
     zoo, _, name = (reference.architecture or "").partition(":")
-    if zoo in RESNETS if not name else zoo in ("torchvision", "timm", "robustbench"):
+    plain = zoo in ("torchvision", "timm") and "/" not in name
+    if zoo in RESNETS if not name else plain or zoo == "robustbench":
         if zoo == "robustbench":
             _check_name(Reference(zoo, name))
         _check_normalisation(reference)

@@ -78,7 +78,7 @@ def published(reference: Reference) -> Published:
     """Return the clean accuracy of RobustBench's table (ImageNet: measured on 5,000 images)."""
     dataset, threat, model = reference.parts
     accuracy = leaderboard.accuracies()[dataset, threat][model]
-    return Published(accuracy, f"RobustBench 1.1.1, table {dataset}/{threat}")
+    return Published(accuracy, f"RobustBench 1.1.1, table {dataset}/{threat}", dataset)
 
 
 def preprocessing(reference: Reference) -> Preprocessing | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from noisetransfer.arms import NO_SOURCE, rows
@@ -13,6 +14,7 @@ from noisetransfer.noise import NoiseSampler
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from pathlib import Path
 
     import torch
 
@@ -53,14 +55,17 @@ def noise_spec(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _covariances(args: argparse.Namespace) -> dict[str, list[Covariance]]:
-    if not args.sources:
-        return {}
-    tensors = read_tensors(args.covariance, producer="fit_covariance", framework="pt")
+    return _read_covariances(args.covariance, tuple(args.sources)) if args.sources else {}
+
+
+@lru_cache(maxsize=1)  # for each trial anew, it would be read and hashed as often
+def _read_covariances(path: Path, sources: Sequence[str]) -> dict[str, list[Covariance]]:
+    tensors = read_tensors(path, producer="fit_covariance", framework="pt")
     parts = ("mean", "factor", "remainder", "diagonal")
-    missing = [source for source in args.sources if f"{source}/factor" not in tensors]
+    missing = [source for source in sources if f"{source}/factor" not in tensors]
     if missing:
-        raise StudyError(f"{args.covariance}: has no covariance of {', '.join(missing)}")
+        raise StudyError(f"{path}: has no covariance of {', '.join(missing)}")
     return {
         source: from_tensors({part: tensors[f"{source}/{part}"] for part in parts})
-        for source in args.sources
+        for source in sources
     }

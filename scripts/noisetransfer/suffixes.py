@@ -54,6 +54,19 @@ def training_mode(suffix: nn.Module) -> nn.Module:
     return suffix
 
 
+def check_batches(suffix: nn.Module, images: int, batch_size: int) -> None:
+    """Refuse a last batch of one image where BatchNorm would have nothing to normalise.
+
+    Raises:
+        StudyError: which says what to change.
+    """
+    if images % batch_size == 1 and any(isinstance(m, _BatchNorm) for m in suffix.modules()):
+        raise StudyError(
+            f"batch_size: {images} training images leave a last batch of one, which BatchNorm cannot "
+            "normalise; take another batch_size or another number of training images"
+        )
+
+
 @contextmanager
 def plain_attention() -> Iterator[None]:
     """Keep attention off fused routines, which the networks of a stack could only run one by one."""

@@ -11,6 +11,8 @@ import yaml
 
 from noisetransfer import curves
 from noisetransfer.config import CURVES, HEATMAP, Grid, Study, load
+from noisetransfer.corrupted_sets import SETS
+from noisetransfer.datasets import DATASETS, in_place
 from noisetransfer.errors import StudyError
 
 ROOT = Path(__file__).parents[2]
@@ -69,13 +71,14 @@ def test_shipped_studies_have_names_of_their_own():
 
 
 KEYS = {
-    "datasets.mnist_5k": "folder, splits",
-    "datasets.mnist_5k.splits": "test, train, validation",
+    "datasets.mnist_5k": "corrupted, crop, folder, id, paired, resize, splits",
+    "datasets.mnist_5k.splits": "calibration, test, train, validation",
     "trainings.standard": "batch_size, epochs, learning_rate",
-    "networks.v2": "activation, architecture, dataset, training",
+    "networks.v2": "activation, architecture, classes, clean_accuracy, dataset, mean, pretrained, std, "
+    "training",
     "noise": "arms, rank, ridge",
-    "noise.ridge": "absolute, relative",
-    "evaluation": "passes",
+    "noise.ridge": "absolute, held_out, relative",
+    "evaluation": "bfloat16, channels_last, compile, passes",
     "experiments.transfer": "network, regime, site, sources, targets, tau",
     "checks.transfer": "clean_accuracy, own_gain, published, published_cells",
 }
@@ -134,11 +137,16 @@ SOURCES, TARGETS, TAU = (f"{EXPERIMENT}.{key}" for key in ("sources", "targets",
 NETWORK = f"{EXPERIMENT}.network"
 SUITES = "all, noise_and_weather, others"
 NO_TAU = r"no trace scale; write a number above 0, or unscaled"
+NO_RANK = (
+    r"no rank; write a whole number from 1, full, held_out, or explained@ with a share of the trace above "
+    r"0 and up to 1, such as explained@0\.95"
+)
+ONE_RIDGE = "give either absolute, relative or held_out"
 VALUES = [
     # what nothing is registered under
     ("networks.v2.dataset", "mnist", "unknown 'mnist'; allowed: mnist_5k$"),
     ("networks.v2.training", "fast", "unknown 'fast'; allowed: standard$"),
-    ("networks.v2.architecture", "v9", "unknown architecture 'v9'; allowed: v1, v2, v3 "),
+    ("networks.v2.architecture", "v9", "unknown 'v9'; allowed: v1, v2, v3$"),
     ("networks.v2.activation", "gelu", "unknown activation 'gelu'; allowed: tanh, relu "),
     ("noise.arms", ["none", "fall"], r"\.1: .*'fall'; allowed: none, identity, diagonal, full"),
     (NETWORK, "v7", "unknown 'v7'; allowed: v2$"),
@@ -170,10 +178,16 @@ VALUES = [
     # numbers
     ("trainings.standard.learning_rate", 0, r"greater than 0 \(found 0\)"),
     ("trainings.standard.epochs", 0, r"greater than or equal to 1 \(found 0\)"),
-    ("noise.rank", 0, r"greater than or equal to 1 \(found 0\)"),
-    ("noise.rank", "all", r"should be 'full' \(found 'all'\)"),
-    ("noise.rank", 2.5, r"valid integer.* \(found 2\.5\)"),
-    ("noise.rank", None, r"should be 'full' \(found None\)"),
+    ("noise.rank", 0, rf"0 is {NO_RANK} \(found 0\)"),
+    ("noise.rank", "0", rf"'0' is {NO_RANK} "),
+    ("noise.rank", "all", rf"'all' is {NO_RANK} \(found 'all'\)"),
+    ("noise.rank", 2.5, rf"2\.5 is {NO_RANK} "),
+    ("noise.rank", True, rf"True is {NO_RANK} "),
+    ("noise.rank", None, rf"None is {NO_RANK} "),
+    ("noise.rank", "explained@1.5", rf"'explained@1\.5' is {NO_RANK} "),
+    ("noise.rank", "explained@0", rf"'explained@0' is {NO_RANK} "),
+    ("noise.rank", "heldout", rf"'heldout' is {NO_RANK} "),
+    ("evaluation.bfloat16", 2, r"valid boolean.* \(found 2\)"),
     ("evaluation.passes", 0, r"greater than or equal to 1 \(found 0\)"),
     ("checks.transfer.clean_accuracy", 90, r"less than or equal to 1 \(found 90\)"),
     # trace scales
@@ -192,6 +206,7 @@ VALUES = [
     (TAU, {"snow@5": 0.5}, "'snow@5' is not among its sources: noise_and_weather, others"),
     # splits
     (f"{SPLITS}.test", 0, r"greater than or equal to 1 \(found 0\)"),
+    (f"{SPLITS}.calibration", -1, r"greater than or equal to 0 \(found -1\)"),
     (SPLITS, {"train": 4500, "test": 501}, r"train \+ validation \+ test = 5001.* has 5000"),
     # lists
     (SOURCES, ["snow@5", "snow@5"], "listed twice: snow@5 "),
@@ -211,8 +226,11 @@ VALUES = [
     ("trials", ["a"], r"\.0: 'a' is no block of trials; write one as 0-4 or 3"),
     ("trials", [-1], r"\.0: -1 is no block of trials; write one as 0-4 or 3"),
     # ridge
-    ("noise.ridge", {"absolute": 1e-4, "relative": 1e-3}, r"either absolute or relative.*0\.0001"),
-    ("noise.ridge", {}, r"either absolute or relative \(found {}\)"),
+    ("noise.ridge", {"absolute": 1e-4, "relative": 1e-3}, rf"{ONE_RIDGE} \(found .*0\.0001"),
+    ("noise.ridge", {"relative": 1e-3, "held_out": True}, rf"{ONE_RIDGE} \(found .*0\.001"),
+    ("noise.ridge", {}, rf"{ONE_RIDGE} \(found {{}}\)"),
+    ("noise.ridge", {"relative": 1.5}, r"\.relative: .*less than or equal to 1 \(found 1\.5\)"),
+    ("noise.ridge", {"held_out": False}, r"\.held_out: .*should be True \(found False\)"),
     # shape of the file
     (f"{EXPERIMENT}.site", GONE, "Field required"),
     ("noise", GONE, "Field required"),
@@ -262,7 +280,43 @@ ALONE = {"checks": {}, SOURCES: ["snow@5"], TARGETS: ["own"]}
 FAULTS = {
     "dataset that is not in the registry": (
         {"datasets.cifar": {"splits": {"train": 2, "test": 1}}},
-        "datasets: unknown 'cifar'; allowed: cifar10, fashion_mnist, mnist, mnist_5k",
+        f"datasets.cifar: unknown dataset 'cifar'; known are {', '.join(DATASETS)} and folder:PATH, "
+        "your own images",
+    ),
+    "dataset whose id is not in the registry": (
+        {"datasets.mnist_5k.id": "digits"},
+        f"datasets.mnist_5k: unknown dataset 'digits'; known are {', '.join(DATASETS)} and "
+        "folder:PATH, your own images",
+    ),
+    "resizing images of one size": (
+        {"datasets.mnist_5k.resize": 32},
+        "datasets.mnist_5k: dataset mnist_5k: resize: its images are of one size, 28 pixels; only "
+        "photographs can be resized and cropped",
+    ),
+    "more calibration images than training images": (
+        {f"{SPLITS}.calibration": 3501},
+        f"{SPLITS}: calibration images are training images: 0, or 2 to 3500 (found {{'calibration': "
+        "3501, 'test': 1000, 'train': 3500, 'validation': 500})",
+    ),
+    "one calibration image": (
+        {f"{SPLITS}.calibration": 1},
+        f"{SPLITS}: calibration images are training images: 0, or 2 to 3500 (found {{'calibration': "
+        "1, 'test': 1000, 'train': 3500, 'validation': 500})",
+    ),
+    "trained network without architecture and training": (
+        {"networks.v2.architecture": GONE, "networks.v2.training": GONE},
+        "networks.v2.architecture: missing; allowed: v1, v2, v3",
+        "networks.v2.training: missing; allowed: standard",
+    ),
+    "expected accuracy of a trained network": (
+        {"networks.v2.clean_accuracy": {"value": 0.9, "within": 0.1}},
+        "networks.v2.clean_accuracy: only of a pretrained network",
+    ),
+    "normalisation and classes of a trained network": (
+        {"networks.v2.mean": [0.5], "networks.v2.std": [0.5], "networks.v2.classes": 10},
+        "networks.v2.mean: only of a pretrained network",
+        "networks.v2.std: only of a pretrained network",
+        "networks.v2.classes: only of a pretrained network",
     ),
     "colour images for a network of grey ones": (
         {
@@ -403,6 +457,206 @@ FAULTS = {
 )
 def test_sections_that_do_not_fit_each_other_are_named(edits, lines):
     assert fault(edits).splitlines()[1:] == [f"  {line}" for line in lines]
+
+
+RESNET = {"pretrained": "torchvision:resnet18/DEFAULT", "dataset": "photos"}
+PHOTOS = {"id": "folder:photos", "splits": {"train": 9, "test": 9}}
+
+
+def pretrained(section=(), /, dataset=PHOTOS, name="photos", **grid) -> dict:
+    """Return edits to a study of a pretrained network as it is, or of a grid with changes."""
+    experiment = grids({"regime": "inference", "site": "layer3", "network": "resnet", **grid})
+    return {
+        "checks": {},
+        "datasets": {name: dataset},
+        "networks": {"resnet": RESNET | {"dataset": name} | dict(section)},
+        EXPERIMENT: experiment[0],
+    }
+
+
+def from_file(**keys) -> dict:
+    return {"pretrained": "file:weights.pt", **keys}
+
+
+def registered(name: str, **keys) -> dict:
+    """Return arguments of `pretrained` for a dataset of the registry."""
+    return {"name": name, "dataset": {"splits": {"train": 9, "test": 9}, **keys}}
+
+
+ZOOS = [
+    "networks.resnet.pretrained: network 'hub:resnet18': unknown zoo; allowed are",
+    "robustbench:DATASET/THREAT/MODEL, such as robustbench:cifar10/Linf/Standard",
+    "torchvision:MODEL/WEIGHTS, such as torchvision:resnet50/IMAGENET1K_V2",
+    "timm:MODEL or timm:MODEL.TAG, such as timm:resnet50.a1_in1k",
+    "package:NAME, one of package:efficientnet_lite0",
+    "file:PATH, with an architecture beside it (found 'hub:resnet18')",
+]
+ARCHITECTURES = (
+    "resnet20, resnet32, resnet44, resnet56, resnet110, torchvision:MODEL, timm:MODEL or "
+    "robustbench:DATASET/THREAT/MODEL"
+)
+FOG = {"targets": ["imagenet_c.fog@3"]}
+PRETRAINED = {
+    "unknown zoo": (pretrained({"pretrained": "hub:resnet18"}), *ZOOS),
+    "model that RobustBench does not have": (
+        pretrained({"pretrained": "robustbench:cifar10/Linf/Standart"}),
+        "networks.resnet.pretrained: network robustbench:cifar10/Linf/Standart: there is none of that "
+        "name, but Standard, ",
+    ),
+    "file without an architecture": (
+        pretrained(from_file()),
+        "networks.resnet: network file:weights.pt: architecture: none is given; allowed: "
+        f"{ARCHITECTURES} (found ",
+    ),
+    "file with the architecture of a trained network": (
+        pretrained(from_file(architecture="v2")),
+        f"networks.resnet: network file:weights.pt: architecture: v2; allowed: {ARCHITECTURES} (found ",
+    ),
+    "mean without std": (
+        pretrained(from_file(architecture="resnet20", mean=[0.5, 0.5, 0.5])),
+        "networks.resnet: network file:weights.pt: mean and std: give both or neither (found ",
+    ),
+    "std of 0": (
+        pretrained(from_file(architecture="resnet20", mean=[0.5] * 3, std=[0.2, 0.2, 0])),
+        "networks.resnet: network file:weights.pt: mean [0.5, 0.5, 0.5], std [0.2, 0.2, 0.0]: of each 3 "
+        "numbers, of std above 0 (found ",
+    ),
+    "architecture of a network of a zoo": (
+        pretrained({"architecture": "resnet20"}),
+        "networks.resnet: network torchvision:resnet18/DEFAULT: architecture: only for a network of a "
+        "file: (found ",
+    ),
+    "unknown training": (
+        pretrained({"training": "fast"}),
+        "networks.resnet.training: unknown 'fast'; allowed: standard",
+    ),
+    "unknown dataset": (
+        pretrained({"dataset": "pictures"}),
+        "networks.resnet.dataset: unknown 'pictures'; allowed: photos",
+    ),
+    "retraining without a training": (
+        pretrained(regime="retrain"),
+        f"{EXPERIMENT}.regime: retrain needs networks.resnet.training, the hyperparameters of the new "
+        "suffix; or write regime: inference",
+    ),
+    "variant that would be trained on adversarial images": (
+        pretrained({"training": "standard"}, network="resnet+pgd@0.1x0.5"),
+        f"{EXPERIMENT}.network: resnet+pgd@0.1x0.5: a pretrained network has no variants, they would be "
+        "trained",
+    ),
+    "variant that would be trained on noisy images": (
+        pretrained(network=["resnet", "resnet+input_noise@0.1"]),
+        f"{EXPERIMENT}.network: resnet+input_noise@0.1: a pretrained network has no variants, they would "
+        "be trained",
+    ),
+    "half an expected accuracy": (
+        pretrained({"clean_accuracy": {"value": 0.9}}),
+        "networks.resnet.clean_accuracy.within: Field required",
+    ),
+    "photographs smaller than their crop": (
+        pretrained(dataset=PHOTOS | {"resize": 200}),
+        "datasets.photos: resize: 200 pixels are fewer than crop: 224; allowed: 224 or more",
+    ),
+    "pairs that the dataset does not have": (
+        pretrained(dataset=PHOTOS | {"paired": {"rain": "wet"}}, targets=["paired.snow@1"]),
+        f"{EXPERIMENT}: paired.snow@1: datasets.photos.paired has no 'snow'; allowed: rain",
+    ),
+    "pairs as a source that the dataset does not have": (
+        pretrained(sources=["paired.snow@1"], targets=["clean@0"]),
+        f"{EXPERIMENT}: paired.snow@1: datasets.photos.paired has no 'snow'; allowed: (none)",
+    ),
+    "name of pairs that is no name": (
+        pretrained(dataset=PHOTOS | {"paired": {"Rain": "wet"}}),
+        "datasets.photos.paired.Rain: String should match pattern '^[a-z0-9_]+$' (found 'Rain')",
+    ),
+    "pairs of images that have no file names": (
+        pretrained(**registered("cifar10", paired={"rain": "wet"}), targets=["paired.rain@1"]),
+        "datasets.cifar10.paired: only photographs, which have file names, have pairs",
+    ),
+    "published set of another dataset": (
+        pretrained(**registered("mnist_5k"), targets=["cifar10_c.fog@3"]),
+        f"{EXPERIMENT}: cifar10_c.fog@3: CIFAR-10-C holds images of cifar10, not of mnist_5k",
+    ),
+    "published set of another dataset under a name of the study": (
+        pretrained(**registered("cifar10", id="mnist_5k"), targets=["cifar10_c.fog@3"]),
+        f"{EXPERIMENT}: cifar10_c.fog@3: CIFAR-10-C holds images of cifar10, not of mnist_5k",
+    ),
+    "published set of another crop": (
+        pretrained(**registered("imagenet", crop=160, corrupted="c"), **FOG),
+        f"{EXPERIMENT}: imagenet_c.fog@3: ImageNet-C was made with resize: 256 and crop: 224; only "
+        "these fit imagenet's images to it",
+    ),
+    "published set that cannot be downloaded": (
+        pretrained(**registered("imagenet"), **FOG),
+        f"{EXPERIMENT}: imagenet_c.fog@3: datasets.imagenet.corrupted is to name its folder. "
+        f"{SETS['imagenet_c'].hint}",
+    ),
+    "published set as a source": (
+        pretrained(**registered("cifar10"), sources=["cifar10_c.fog@3"], targets=["clean@0"]),
+        f"{EXPERIMENT}.sources: cifar10_c.fog@3: published sets hold test images, a source needs "
+        "training images",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("edits", "lines"), [(edits, lines) for edits, *lines in PRETRAINED.values()], ids=PRETRAINED
+)
+def test_a_mistake_with_a_pretrained_network_or_its_images_is_named(edits, lines):
+    _, *found = fault(edits).splitlines()
+    assert len(found) == len(lines)
+    for line, told in zip(found, lines, strict=True):
+        assert line.startswith(f"  {told}")
+        assert line == f"  {told}" or told.endswith((" (found ", "Standard, "))
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        pretrained(),
+        pretrained(site="anything.that.it.has"),
+        pretrained({"training": "standard"}, regime="retrain"),
+        pretrained({"clean_accuracy": {"value": 0.9, "within": 0.01}}),
+        pretrained(from_file(architecture="resnet20", classes=7)),
+        pretrained(from_file(architecture="timm:x", mean=[0.5] * 3, std=[1, 1, 1])),
+        pretrained({"pretrained": "robustbench:cifar10/Linf/Standard"}, **registered("cifar10")),
+        pretrained(dataset=PHOTOS | {"crop": 299}),
+        pretrained(dataset=PHOTOS | {"resize": 180, "crop": 160}),
+        pretrained(dataset=PHOTOS | {"paired": {"rain": "wet"}}, sources=["paired.rain@1"]),
+        pretrained(**registered("cifar10"), targets=["cifar10_c.fog@3"]),
+        pretrained(**registered("imagenet", corrupted="c"), **FOG),
+        pretrained(**registered("imagenet", corrupted="c", resize=256, crop=224), **FOG),
+        pretrained(**registered("tiny", id="imagenet", corrupted="c"), **FOG),
+        {f"{SPLITS}.calibration": 3500},
+        {f"{SPLITS}.calibration": 2},
+        {"noise.rank": "explained@1"},
+        {"noise.rank": "held_out", "noise.ridge": {"held_out": True}},
+        {"evaluation": {"bfloat16": True, "channels_last": True, "compile": True}},
+    ],
+    ids=str,
+)
+def test_a_study_of_what_is_new_is_accepted_and_read_again(edits):
+    study = load(edited(edits))
+    assert load(json.loads(study.model_dump_json())) == study
+
+
+def test_a_folder_that_does_not_exist_is_named_before_any_job():
+    """By `in_place`, which the Snakefile asks for every dataset: the schema looks at no file."""
+    study = load(edited(pretrained(dataset=PHOTOS | {"id": "folder:/no/photos"})))
+    (section,) = study.datasets.values()
+    with pytest.raises(StudyError, match=r"^dataset folder:/no/photos: /no/photos: no such folder"):
+        in_place(section.id, section.folder)
+    study = load(edited(pretrained(**registered("imagenet", folder="/no/imagenet"))))
+    with pytest.raises(StudyError, match=r"^dataset imagenet: /no/imagenet: no such folder"):
+        in_place("imagenet", study.datasets["imagenet"].folder)
+
+
+def test_a_folder_is_found_from_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keys = {"folder": "~/a", "corrupted": "~/b", "paired": {"rain": "~/c"}}
+    section = load(edited(pretrained(**registered("imagenet", **keys)))).datasets["imagenet"]
+    assert (section.folder, section.corrupted) == (tmp_path / "a", tmp_path / "b")
+    assert section.paired == {"rain": tmp_path / "c"}
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from noisetransfer import cost
 from noisetransfer.config import Study, load
-from noisetransfer.cost import CPU, STAGES, Cost, Job, Observation, estimate, fit, fit_line
+from noisetransfer.cost import CPU, Cost, Observation, estimate, fit, fit_line
+from noisetransfer.cost_stages import DRAW, QUERY, STAGES, Job
 from noisetransfer.errors import StudyError
+from noisetransfer.plan import PRETRAINED
 
 ROOT = Path(__file__).parents[2]
 TEXT = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
@@ -26,8 +27,52 @@ def study(trials: str = "0-1", rank: int | str = 256, epochs: int = 6) -> Study:
     return load(raw)
 
 
-def job(name: str, **changes) -> Job:
-    return Job.named(study(**changes), name)
+PHOTOS = """
+study: photos
+datasets:
+  photos:
+    id: imagenet
+    splits: {train: 400, calibration: 100, validation: 50, test: 200}
+    paired: {rain: rain}
+  digits:
+    id: mnist_5k
+    splits: {train: 400, calibration: 100, test: 200}
+trainings:
+  suffix: {epochs: 3}
+networks:
+  large: {dataset: photos}
+  unvalidated: {pretrained: "timm:resnet18.a1_in1k", dataset: digits}
+  v2: {architecture: v2, dataset: digits, training: suffix}
+trials: [0-2]
+noise: {arms: [none, identity, full]}
+attacks:
+  pgd: {steps: 20}
+suites:
+  two: [snow@5, pgd@0.1]
+  read: [paired.rain@1, clean@0]
+experiments:
+  inference: {network: large, site: layer3, tau: 0.5, sources: [two], targets: [read], regime: inference}
+"""
+
+
+def pretrained(
+    network: str = "torchvision:resnet50/IMAGENET1K_V2",
+    training: str | None = "suffix",
+    calibration: int = 100,
+    crop: int | None = None,
+    ridge: str = "relative: 0.001",
+) -> Study:
+    """Return a study of pretrained networks, and of one that is trained, with calibration images."""
+    raw = yaml.safe_load(PHOTOS)
+    raw["networks"]["large"] |= {"pretrained": network, "training": training}
+    raw["datasets"]["photos"]["crop"] = crop
+    raw["datasets"]["digits"]["splits"]["calibration"] = calibration
+    raw["noise"]["ridge"] = yaml.safe_load(ridge)
+    return load(raw)
+
+
+def job(name: str, of=study, **changes) -> Job:
+    return Job.named(of(**changes), name)
 
 
 def seen(name: str, seconds: float, device: str = CPU, **changes) -> Observation:
@@ -40,6 +85,7 @@ def retraining(trials: str) -> str:
 
 
 def only(observations: list[Observation], name: str, device: str = CPU, **changes) -> Cost:
+    """Return what is said of one job of a study."""
     (found,) = estimate(fit(observations), [job(name, **changes)], device)
     return found
 
@@ -48,18 +94,19 @@ def only(observations: list[Observation], name: str, device: str = CPU, **change
 
 NAMES = {
     "retrieve_dataset/mnist_5k/mnist_5k.csv.gz": 1,
+    "retrieve_corrupted/cifar10_c/CIFAR-10-C.tar": 1,
     "prepare_dataset/mnist_5k": 5000,
     "modify_images/mnist_5k/snow@5/test": 1000,
-    "attack_images/mnist_5k/pgd@0.1/v2/0-1": 3500 * 2 * 5,
+    "attack_images/mnist_5k/pgd@0.1/v2/0-1/train": 3500 * 2 * 5,
     "train_network/v2/0-1": 3500 * 6 * 2,
     "train_network/v2+pgd@0.1x0.5/0": 3500 * 6 * 3.5,
     "record_activations/v2/L2/0-1": 3500 * 2,
     "fit_covariance/v2/L2/two/0-1": 3500 * 2 * 2,
     "retrain_suffix/v2/L2/tau0/any/0": 3500 * 6,
     "retrain_suffix/v2/L2/tau0.5/two/0-1": 3500 * 6 * (3 * 2) * 2,
-    "evaluate/retrain/v2/L2/tau0/any/small/0": 1000 * 10 * (cost.DRAW + 1),
-    "evaluate/retrain/v2/L2/tau0.5/two/large/0-1": 1000 * 2 * 3 * 10 * (2 * cost.DRAW + 2 * 3),
-    "evaluate/retrain/v2/L2/tau0/any/hit/0": 1000 * (10 * (cost.DRAW + 1) + 5 * cost.QUERY),
+    "evaluate/retrain/v2/L2/tau0/any/small/0": 1000 * 10 * (DRAW + 1),
+    "evaluate/retrain/v2/L2/tau0.5/two/large/0-1": 1000 * 2 * 3 * 10 * (2 * DRAW + 2 * 3),
+    "evaluate/retrain/v2/L2/tau0/any/hit/0": 1000 * (10 * (DRAW + 1) + 5 * QUERY),
     "tabulate_results/transfer": 1000 * 2 * 10 * (9 * 3 + 2),
     "tabulate_losses/transfer": 3500 * 6 * 2 * (9 * 3 + 2),
     "plot_transfer/transfer": 1,
@@ -71,21 +118,60 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize(("name", "work"), NAMES.items(), ids=NAMES)
-def test_work_of_a_job(name, work):
-    found = job(name)
-    assert cost.work(found.study, found.rule, found.wildcards) == pytest.approx(work)
-    assert all(size > 0 for size in found.sizes().values())
+PRETRAINED_NAMES = {
+    "retrieve_network/large": 1,
+    "prepare_network/large/pretrained": 50,
+    "prepare_network/unvalidated/pretrained": 200,
+    "prepare_dataset/photos": 400 + 50 + 200 + 100,
+    "modify_images/photos/snow@5/calibration": 100,
+    "read_modified/photos/imagenet_c.fog@3/test": 200,
+    "read_modified/photos/paired.rain@1/calibration": 100,
+    "attack_images/photos/pgd@0.1/large/pretrained/calibration": 100 * 20,
+    "attack_images/digits/pgd@0.1/v2/0-2/calibration": 100 * 3 * 20,
+    "fit_covariance/large/layer3/two/pretrained": 100 * 2,
+    "fit_covariance/v2/L2/two/0-2": 100 * 3 * 2,
+    "retrain_suffix/large/layer3/tau0.5/two/0-2": 400 * 3 * 2 * 3,
+    "evaluate/inference/large/layer3/tau0.5/two/read/0-2": 200 * 3 * 10 * (2 * DRAW + 2 * 2),
+    "plot_modifications/photos": 1,
+    "tabulate_results/inference": 200 * 3 * (2 * 2 + 2 + 2),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "work", "of"),
+    [
+        *((name, work, study) for name, work in NAMES.items()),
+        *((name, work, pretrained) for name, work in PRETRAINED_NAMES.items()),
+    ],
+)
+def test_work_of_a_job(name, work, of):
+    sizes = job(name, of).sizes()
+    assert sizes["seconds"] == pytest.approx(work)
+    assert all(size > 0 for size in sizes.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "memory", "disk"),
+    [
+        ("prepare_network/large/pretrained", 50, 1),
+        ("fit_covariance/large/layer3/two/pretrained", 100, 2),
+        ("retrain_suffix/large/layer3/tau0.5/two/0-2", 400, 2 * 3),
+    ],
+)
+def test_of_a_pretrained_network_there_is_one_for_all_trials(name, memory, disk):
+    sizes = job(name, pretrained).sizes()
+    assert (sizes["memory"], sizes["disk"]) == (memory, disk)
 
 
 def test_every_rule_with_a_benchmark_file_is_known_by_the_path_and_the_device_of_its_rule():
     benchmarks = r'\{BENCHMARKS\}/(\w+)/?(.*?)\.tsv"'
-    found = dict(re.findall(benchmarks, TEXT.replace("{{", "{").replace("}}", "}")))
+    text = TEXT.replace("{{", "{").replace("}}", "}").replace("{PRETRAINED}", PRETRAINED)
+    found = dict(re.findall(benchmarks, text))
     assert found == {rule: stage.path for rule, stage in STAGES.items()}
     assert {rule for rule in found if "gpu=1" in RULES[rule]} == {
         rule for rule, stage in STAGES.items() if stage.gpu
     }
-    assert set(found) == {name.partition("/")[0] for name in NAMES}
+    assert set(found) == {name.partition("/")[0] for name in (*NAMES, *PRETRAINED_NAMES)}
 
 
 def test_the_log_file_of_a_rule_names_its_job_as_the_benchmark_file_does():
@@ -97,11 +183,22 @@ def test_the_log_file_of_a_rule_names_its_job_as_the_benchmark_file_does():
 
 @pytest.mark.parametrize(
     "name",
-    ["dream/v2", "train_network/v2", "train_network/v9/0", "fit_covariance/v2/L2/gone/0"],
+    [
+        "dream/v2",
+        "train_network/v2",
+        "train_network/v9/0",
+        "fit_covariance/v2/L2/gone/0",
+        "prepare_network/v2/0-1",
+    ],
 )
 def test_a_job_that_the_study_does_not_have_is_refused(name):
     with pytest.raises(StudyError):
         job(name)
+
+
+def test_suffixes_of_a_network_that_is_not_retrained_are_refused():
+    with pytest.raises(StudyError, match=r"networks\.large: has no training"):
+        job("retrain_suffix/large/layer3/tau0.5/two/0-2", pretrained, training=None)
 
 
 # lines
@@ -211,3 +308,82 @@ def test_another_corruption_is_a_rough_guide_and_a_transform_none():
     assert only(known, "modify_images/mnist_5k/snow@1/test").extrapolated == 0
     assert only(known, "modify_images/mnist_5k/fog@1/test").extrapolated == 1
     assert only(known, "modify_images/mnist_5k/rotate@2.0/test").unknown == 1
+
+
+def test_the_regime_is_a_rough_guide():
+    name = "evaluate/{}/large/layer3/tau0.5/two/read/0-2"
+    known = [seen(name.format("retrain"), 9, of=pretrained)]
+    assert only(known, name.format("retrain"), of=pretrained).extrapolated == 0
+    assert only(known, name.format("inference"), of=pretrained).extrapolated == 1
+
+
+OF_A_NETWORK = [
+    "prepare_network/large/pretrained",
+    "attack_images/photos/pgd@0.1/large/pretrained/calibration",
+    "fit_covariance/large/layer3/two/pretrained",
+    "retrain_suffix/large/layer3/tau0.5/two/0-2",
+    "evaluate/inference/large/layer3/tau0.5/two/read/0-2",
+]
+
+
+@pytest.mark.parametrize("name", OF_A_NETWORK)
+@pytest.mark.parametrize(
+    "change", [{"network": "timm:resnet50.a1_in1k"}, {"crop": 64}], ids=["network", "size"]
+)
+def test_another_pretrained_network_or_size_of_images_says_nothing(name, change):
+    known = [seen(name, 9, of=pretrained)]
+    assert only(known, name, of=pretrained).unknown == 0
+    assert only(known, name, of=pretrained, **change).unknown == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prepare_dataset/photos",
+        "modify_images/photos/snow@5/calibration",
+        "read_modified/photos/paired.rain@1/test",
+        "plot_modifications/photos",
+    ],
+)
+def test_images_of_another_size_say_nothing(name):
+    known = [seen(name, 9, of=pretrained)]
+    assert only(known, name, of=pretrained).unknown == 0
+    assert only(known, name, of=pretrained, crop=64).unknown == 1
+
+
+def test_the_weights_of_another_network_say_nothing():
+    known = [seen("retrieve_network/large", 9, of=pretrained)]
+    other = "timm:resnet50.a1_in1k"
+    assert only(known, "retrieve_network/large", of=pretrained).unknown == 0
+    assert only(known, "retrieve_network/large", of=pretrained, network=other).unknown == 1
+
+
+def test_another_file_says_nothing():
+    known = [seen("retrieve_dataset/mnist_5k/mnist_5k.csv.gz", 9)]
+    assert only(known, "retrieve_dataset/mnist/train-images-idx3-ubyte.gz").unknown == 1
+
+
+def test_read_images_of_another_set_say_nothing():
+    known = [seen("read_modified/photos/imagenet_c.fog@3/test", 9, of=pretrained)]
+    assert only(known, "read_modified/photos/imagenet_c.snow@1/test", of=pretrained).unknown == 0
+    assert only(known, "read_modified/photos/paired.rain@1/test", of=pretrained).unknown == 1
+
+
+def test_activations_that_are_computed_say_nothing_of_recorded_ones():
+    name = "fit_covariance/v2/L2/two/0-2"
+    known = [seen(name, 9, of=pretrained)]
+    assert only(known, name, of=pretrained, calibration=90).unknown == 0
+    assert only(known, name, of=pretrained, calibration=0).unknown == 1
+
+
+def test_a_ridge_that_is_to_be_found_takes_a_time_of_its_own():
+    name = "fit_covariance/large/layer3/two/pretrained"
+    known = [seen(name, 9, of=pretrained)]
+    assert only(known, name, of=pretrained, ridge="held_out: true").unknown == 1
+
+
+@pytest.mark.parametrize("rank", ["explained@0.9", "held_out"])
+def test_a_rank_that_is_to_be_found_is_compared_with_itself_only(rank):
+    known = [seen(retraining("0"), 12, rank=rank)]
+    assert only(known, retraining("0"), rank=rank).unknown == 0
+    assert only(known, retraining("0")).unknown == 1

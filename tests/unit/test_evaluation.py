@@ -1,3 +1,4 @@
+import copy
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -6,15 +7,19 @@ from itertools import chain
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from noisetransfer import evaluation
 from noisetransfer.arms import Factors
+from noisetransfer.cuts import cut
+from noisetransfer.devices import BATCH, COPIES, ROOM, images_at_once
 from noisetransfer.evaluation import NoisyNetworks, Test, View, attacked, evaluate, score
 from noisetransfer.networks import accuracy, build, split, stack
 from noisetransfer.noise import NoiseSampler
-from noisetransfer.randomness import Uniforms, key, standard_normal
-from structures import CPU
+from noisetransfer.randomness import Uniforms, generator, key, standard_normal
+from noisetransfer.resnets import resnet
+from structures import CPU, dense
 
 Test.__test__ = False  # not a class of tests
 
@@ -460,18 +465,321 @@ def test_attacks_that_differ_in_more_than_epsilon_are_kept_apart():
         assert [row for t, row in chain(*groups) if t == target] == [0, 2, 5]
 
 
-def test_a_network_as_it_is_gets_noise_at_test_alone(data):
-    """Regime inference: every row has the network's own suffix, in memory once."""
-    networks, suffix = noisy(), split(base(), "L2")[1]
-    expanded = {n: p.expand(3, *p.shape) for n, p in suffix.state_dict().items()}
-    copied = {n: p.clone() for n, p in expanded.items()}
-    test = trial(data, BUDGETS)
-    found, expected = (
-        evaluate(replace(networks, parameters=own), test) for own in (expanded, copied)
-    )
+@cache
+def centred():
+    """The base network, so that it predicts now this class, now that one."""
+    network, images = copy.deepcopy(base()), torch.rand(20, *SHAPE, generator=generator(0, "any"))
+    network.logits.bias -= network(images).mean(0)
+    return network
+
+
+def as_it_is(site="L2", input_noise=0.0):
+    """The network with its own suffix in every row, which is in memory once."""
+    return NoisyNetworks(*split(centred(), site), None, noisy(site).sampler, input_noise)
+
+
+def copied(networks):
+    """The same networks as a stack of equal suffixes."""
+    own = stack([networks.suffix] * len(networks.sampler.scale))
+    return replace(networks, parameters=own)
+
+
+@SITES
+@INPUT_NOISE
+def test_a_network_as_it_is_gives_the_records_of_a_stack_of_equal_suffixes(data, site, input_noise):
+    """Regime inference."""
+    networks, test = as_it_is(site, input_noise), trial(data, BUDGETS)
+    found, expected = evaluate(networks, test), evaluate(copied(networks), test)
     pd.testing.assert_frame_equal(found, expected)
+    by_row = found.groupby("arm")[["prediction", "draws_correct"]].agg(tuple)
+    assert len(by_row.drop_duplicates()) == 3  # the rows are not alike
+    assert found["prediction"].nunique() > 2
+
+
+@SITES
+def test_a_network_as_it_is_gets_noise_at_test_alone(data, site):
+    found = evaluate(as_it_is(site), trial(data))
     quiet = found[(found["arm"] == "none") & (found["target"] == "snow@5")]
-    assert quiet["prediction"].tolist() == base()(data[1]).argmax(-1).tolist()
+    assert quiet["prediction"].tolist() == centred()(data[1]).argmax(-1).tolist()
+
+
+def test_a_network_as_it_is_is_tested_under_targets_of_some_rows(data):
+    targets = {"clean@0": [0, 1, 2], "snow@5": [2], "pgd@0.1": [2, 0], "pgd@0.02": [0]}
+    test = trial(data, ["pgd"], targets)
+    found, expected = evaluate(as_it_is(), test), evaluate(copied(as_it_is()), test)
+    pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_network_as_it_is_is_attacked_as_a_stack_of_equal_suffixes(data, name):
+    """A row may stand several times."""
+    rows, epsilons = [2, 0, 2, 1], [0.05, 0.1, 0.2, 0.02]
+    found, expected = (
+        craft(networks, data, name, rows, epsilons) for networks in (as_it_is(), copied(as_it_is()))
+    )
+    torch.testing.assert_close(found, expected)
+
+
+# networks cut inside a residual block: states hold more than h
+
+COLOUR = (3, 12, 12)
+INSIDE, BEHIND = "layer2.0.relu1", "layer3"
+
+
+@cache
+def residual():
+    """A small residual network with random weights, and statistics of BatchNorm that are not 0 and 1."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = resnet(8)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.2, 0.2)
+                module.running_var.uniform_(0.5, 1.5)
+    network.requires_grad_(False).eval().linear.bias -= network(colour()).mean(0)
+    return network  # which predicts now this class, now that one
+
+
+def colour():
+    return torch.rand(7, *COLOUR, generator=torch.Generator().manual_seed(4))
+
+
+@cache
+def residual_cut(site):
+    found = cut(residual(), site, COLOUR)
+    found.suffix.requires_grad_(False)
+    return found
+
+
+def residual_noisy(site, rows=(0, 1, 2), parameters=None):
+    found = residual_cut(site)
+    chosen = [[noises(found.shape.numel())[row]] for row in rows]
+    sampler = NoiseSampler.of(chosen, CPU, seed=SEED, trials=[TRIAL])
+    return NoisyNetworks(found.prefix, found.suffix, parameters, sampler)
+
+
+def retrained(site):
+    """Three suffixes of other weights and statistics."""
+    once = stack([residual_cut(site).suffix] * 3)
+    factors = torch.tensor([1.0, 1.2, 0.8])
+    return {
+        name: values * factors.reshape(-1, *[1] * (values.dim() - 1))
+        if values.is_floating_point()
+        else values
+        for name, values in once.items()
+    }
+
+
+def by_hook(site, images, noise, suffix):
+    """Logits of the whole network, with the weights of a suffix, under noise (B, d) by a hook."""
+    network = copy.deepcopy(residual())
+    network.load_state_dict(network.state_dict() | suffix)
+    place = network.get_submodule(site)
+    handle = place.register_forward_hook(lambda _, __, h: h + noise.reshape(h.shape))
+    logits = network(images)
+    handle.remove()
+    return logits
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    return colour(), torch.randint(0, 10, (7,), generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["as it is", "retrained"])
+@pytest.mark.parametrize("site", [INSIDE, BEHIND, "layer1"])
+def test_noise_behind_a_cut_is_noise_at_the_site_of_the_whole_network(photographs, site, own):
+    images, labels = photographs
+    parameters = retrained(site) if own else None
+    networks = residual_noisy(site, parameters=parameters)
+    found = score(networks, {"t": View([0, 1, 2], images)}, labels, INDICES, passes=PASSES)["t"]
+    draw = networks.noise("evaluation noise")
+    stacked = images.expand(3, *images.shape)
+    for row in range(3):
+        suffix = {name: values[row] for name, values in (parameters or {}).items()}
+        every = [by_hook(site, images, draw(k, INDICES)[row], suffix) for k in range(PASSES)]
+        assert_are(found, row, torch.stack(every), labels)
+        torch.testing.assert_close(networks.logits(stacked, draw(0, INDICES))[row], every[0])
+    assert len({tuple(row.tolist()) for row in found.prediction}) == 3
+
+
+def test_the_site_inside_a_block_has_a_state_of_more_than_h():
+    assert residual_cut(INSIDE).beside
+    assert not residual_cut(BEHIND).beside
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["as it is", "retrained"])
+@pytest.mark.parametrize("site", [INSIDE, BEHIND])
+def test_an_attack_behind_a_cut_sees_the_whole_network(photographs, site, own):
+    """FGM by hand, through the hook."""
+    images, labels = photographs
+    parameters = retrained(site) if own else None
+    networks = residual_noisy(site, parameters=parameters)
+    options = {"attack": "fgm", "rows": [2, 1], "epsilons": [0.1, 0.1], "budget": {}}
+    found = attacked(networks, images, labels, INDICES, **options)
+    draw = networks.noise("attack noise")
+    for crafted, row in zip(found, [2, 1], strict=True):
+        suffix = {name: values[row] for name, values in (parameters or {}).items()}
+        point = images.clone().requires_grad_()
+        logits = by_hook(site, point, draw(0, INDICES)[row], suffix)
+        cross_entropy(logits, labels, reduction="sum").backward()
+        expected = (images + 0.1 * point.grad.sign()).clamp(0, 1)
+        assert (crafted - expected).abs().gt(1e-6).double().mean() < 0.002  # gradients next to 0
+
+
+# noise at the logits
+
+
+def logit_noise(networks, images, count):
+    """Draws (R, count, classes) of what the noise does to the logits of one image."""
+    values, drawn = networks.head(images[:1]), networks.noise("evaluation noise")
+    noise = networks.head_of_noise(drawn(0, torch.arange(count)), networks.hidden(images).shape[1:])
+    return (networks.tail(values + noise) - networks.tail(values)).double()
+
+
+@pytest.mark.parametrize("site", [BEHIND, "pool"])
+def test_noise_at_the_logits_is_distributed_as_that_of_the_site(photographs, site):
+    """Its Σ, and the empirical ones of either: off by about √((tr² + ‖Σ‖²)/n) in Frobenius norm."""
+    networks, n = residual_noisy(site), 4000
+    shortened = networks.at_logits(residual_cut(site).shape)
+    assert shortened.sampler.scale.shape == (3, 1, 10)
+    draws = [logit_noise(own, photographs[0], n) for own in (networks, shortened)]
+    for row, factor in enumerate(shortened.sampler.factors):
+        sigma = (factor[0] @ factor[0].mT).double()
+        error = float(((sigma.trace() ** 2 + sigma.square().sum()) / n).sqrt())
+        for noise in draws:
+            found = noise[row].mT @ noise[row] / n
+            assert float((found - sigma).norm()) <= 2 * error + 1e-6
+            assert float(noise[row].mean(0).norm()) <= 2 * float((sigma.trace() / n).sqrt()) + 1e-6
+        assert bool(sigma.any()) == (row > 0)
+
+
+def test_noise_at_the_logits_is_of_the_structure_of_each_row(photographs):
+    """Else the bounds above could be too wide to tell: rows are farther from each other than they allow."""
+    shortened = residual_noisy(BEHIND).at_logits(residual_cut(BEHIND).shape)
+    sigmas = [(f[0] @ f[0].mT).double() for f in shortened.sampler.factors[1:]]
+    n, same = 4000, [sigma / sigma.trace() for sigma in sigmas]
+    error = max(float(((1 + s.square().sum()) / n).sqrt()) for s in same)
+    assert float((same[0] - same[1]).norm()) > 4 * error
+
+
+def test_records_of_noise_at_the_logits_are_those_of_the_site_but_for_the_draws(photographs):
+    """Shares of right draws of each row, over images and 400 passes: binomial, by the worst case."""
+    images, _ = photographs
+    labels = residual()(images).argmax(-1)
+    rows, passes = [("a", "none"), ("a", "identity"), ("b", "full")], 400
+    view = {"clean@0": [0, 1, 2]}
+    test = Test(rows, view, images, {"clean@0": images}, {}, labels, INDICES, passes)
+    networks = residual_noisy(BEHIND)
+    found, expected = (
+        evaluate(own, test).set_index(["arm", "image"])["draws_correct"] / passes
+        for own in (networks.at_logits(residual_cut(BEHIND).shape), networks)
+    )
+    assert (found["none"] == 1).all()
+    assert (expected["none"] == 1).all()
+    assert (found - expected).abs().max() < 4 * (2 * 0.25 / passes) ** 0.5
+    assert expected["identity"].between(0.05, 0.95).any()
+    assert expected["full"].between(0.05, 0.95).any()
+
+
+def test_noise_at_the_logits_belongs_to_trial_pass_and_image(photographs):
+    networks = residual_noisy(BEHIND).at_logits(residual_cut(BEHIND).shape)
+    draw = networks.noise("evaluation noise")
+    assert torch.equal(draw(3, INDICES.flip(0)), draw(3, INDICES).flip(1))
+    assert not torch.isclose(draw(2, INDICES)[1:], draw(3, INDICES)[1:]).any()
+
+
+def test_an_attack_sees_the_noise_at_the_logits(photographs):
+    """The gradient of the network's own logits plus the draw."""
+    images, labels = photographs
+    networks = residual_noisy(BEHIND).at_logits(residual_cut(BEHIND).shape)
+    options = {"attack": "fgm", "rows": [2], "epsilons": [0.1], "budget": {}}
+    (found,) = attacked(networks, images, labels, INDICES, **options)
+    point = images.clone().requires_grad_()
+    noise = networks.noise("attack noise")(0, INDICES)[2]
+    cross_entropy(residual()(point) + noise, labels, reduction="sum").backward()
+    torch.testing.assert_close(found, (images + 0.1 * point.grad.sign()).clamp(0, 1))
+
+
+@pytest.mark.parametrize(
+    "networks",
+    [
+        lambda: residual_noisy(BEHIND, parameters=retrained(BEHIND)),
+        lambda: residual_noisy("layer1"),
+        lambda: residual_noisy(BEHIND, rows=[0]),
+    ],
+    ids=["suffixes of their own", "suffix that is not linear", "no noise"],
+)
+def test_noise_stays_at_the_site(networks):
+    own = networks()
+    shape = torch.Size([16, 12, 12]) if own.sampler.scale.shape[-1] == 2304 else (64, 3, 3)
+    assert own.at_logits(torch.Size(shape)) is own
+
+
+def test_noise_at_the_last_layer_of_a_trained_network_is_exact_too(data):
+    networks = as_it_is("L5")
+    shortened = networks.at_logits(torch.Size([16]))
+    weight = networks.suffix.logits.weight.double()
+    for factor, own in zip(noises(16), shortened.sampler.factors, strict=True):
+        expected = weight @ dense(factor) @ weight.mT
+        torch.testing.assert_close((own[0] @ own[0].mT).double(), expected, rtol=1e-4, atol=1e-5)
+    silent = torch.zeros(3, 7, 10)
+    images = data[1].expand(3, *data[1].shape)
+    torch.testing.assert_close(shortened.logits(images, silent)[1], centred()(data[1]))
+
+
+# how many images at once
+
+
+def asked(monkeypatch, networks, test):
+    """Return the bytes of one image that an evaluation reckons with."""
+    given = []
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "images_at_once", lambda device, each: given.append(each) or 3)
+        records = evaluate(networks, test)
+    pd.testing.assert_frame_equal(sort(records), sort(evaluate(networks, test)))
+    return given[0]
+
+
+def test_images_at_once_fit_the_activations_of_all_rows(monkeypatch, data):
+    three = asked(monkeypatch, noisy(), trial(data))
+    d = noisy().sampler.scale.shape[-1]
+    assert three >= 4 * 3 * 2 * d  # states and noise, in float32
+    one = replace(trial(data), rows=ROWS[:1], targets=ONE)
+    assert asked(monkeypatch, noisy(rows=[0]), one) == three // 3
+
+
+def test_images_at_once_fit_the_gradients_of_an_attack(monkeypatch, data):
+    large = replace(noisy(), units=10**6)
+    plain, crafted = (asked(monkeypatch, large, trial(data, own)) for own in ((), ["fgm"]))
+    assert plain == asked(monkeypatch, noisy(), trial(data))
+    assert crafted >= 4 * 2 * 10**6  # outputs of all layers, and their gradients
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_images_at_once_are_few_where_each_is_large(device):
+    kind, room = torch.device(device), ROOM[device]
+    assert images_at_once(kind, 0) == images_at_once(kind, 1000) == BATCH[device]
+    assert images_at_once(kind, room // 10) == 10
+    assert images_at_once(kind, room // 10 + 1) == 9
+    assert images_at_once(kind, 10 * room) == 1
+
+
+def test_attacks_on_large_networks_come_in_smaller_stacks(monkeypatch, data):
+    """No more rows at once than there is room for the outputs of all their layers."""
+    sizes, whole = [], evaluation.attacked
+
+    def spied(*given, rows, **options):
+        sizes.append(len(rows))
+        return whole(*given, rows=rows, **options)
+
+    monkeypatch.setattr(evaluation, "attacked", spied)
+    test = trial(data, ["fgm"])
+    expected = evaluate(noisy(), test)
+    assert sizes == [3]
+    large = replace(noisy(), units=ROOM["cpu"] // (4 * COPIES * 7 * 2))  # two on 7 images
+    pd.testing.assert_frame_equal(evaluate(large, test, batch_size=7), expected)
+    assert sizes[1:] == [2, 1]
 
 
 def test_without_any_noise_the_records_are_the_networks_predictions(data):

@@ -10,6 +10,7 @@ from noisetransfer.networks import (
     affine_head,
     batched,
     build,
+    footprint,
     members,
     pixels,
     run_shared,
@@ -144,6 +145,62 @@ def test_pooling_is_the_same_with_and_without_gradients(size):
 def test_batches_do_not_change_the_outputs(images):
     many = batched(network(), images, torch.device("cpu"), 2)
     torch.testing.assert_close(torch.cat(list(many)), network()(images))
+
+
+OUTPUTS = {  # of every layer of v2, by hand: convolution, nonlinearity, and where there is one pooling
+    "conv1": 2 * 6 * 28 * 28 + 6 * 14 * 14,
+    "conv2": 2 * 16 * 14 * 14,
+    "conv3": 2 * 16 * 10 * 10 + 16 * 5 * 5,
+    "flatten": 400,
+    "linear": 2 * 32 + 2 * 16 + 10,
+}
+
+
+def test_the_footprint_counts_the_outputs_of_all_layers_for_one_image():
+    whole = network()
+    assert footprint(whole, SHAPE) == sum(OUTPUTS.values())
+    parts = split(whole, "L2")
+    first = footprint(parts[0], SHAPE)
+    assert first == OUTPUTS["conv1"] + OUTPUTS["conv2"]
+    assert first + footprint(parts[1], (16, 14, 14)) == footprint(whole, SHAPE)
+
+
+class Twice(nn.Module):
+    """A network whose one layer runs twice, inside of modules that put out nothing of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Sequential(nn.Linear(4, 4)))
+
+    def forward(self, values):
+        return self.inner(self.inner(values.flatten(1)))
+
+
+def test_the_footprint_counts_runs_of_a_layer_and_leaves_the_network_alone():
+    twice = Twice()
+    assert footprint(twice, (1, 2, 2)) == footprint(twice, (1, 2, 2)) == 8
+    assert not any(module._forward_hooks for module in twice.modules())
+
+
+def normalising(seed):
+    """A small network with BatchNorm, whose statistics are its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        whole = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+        whole[1].running_mean.normal_()
+        whole[1].running_var.uniform_(0.5, 2)
+    return whole.eval()
+
+
+def test_a_stack_holds_the_statistics_of_its_members(images):
+    networks = [normalising(seed) for seed in range(3)]
+    together = stack(networks)
+    assert together["1.running_mean"].shape == (3, 4)
+    expected = torch.stack([own(images) for own in networks])
+    torch.testing.assert_close(run_shared(networks[0], together, images), expected)
+    stacked = images.expand(3, *images.shape)
+    torch.testing.assert_close(run_stack(networks[0], together, stacked), expected)
+    assert not torch.isclose(expected[0], expected[1]).all()
 
 
 def test_bytes_become_pixels_between_0_and_1():

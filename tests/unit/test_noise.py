@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from noisetransfer.arms import ARMS, Factors, factors, rows
-from noisetransfer.noise import NoiseSampler, Normals, noisy_pixels
+from noisetransfer.noise import NoiseSampler, Normals, embedded, noisy_pixels
 from noisetransfer.randomness import key
 from structures import CPU, KEYS, D, correlated, covariance, dense, fitted
 
@@ -168,6 +168,21 @@ def test_silent_is_where_no_row_has_noise():
     assert not of([none, low_rank]).silent
     assert of([none, identity]).part(slice(0, 1), slice(None)).silent
     assert not draw(of([none])).any()
+
+
+@pytest.mark.parametrize("shape", [(12,), (2, 3, 2), (3, 1, 4)])
+def test_embedded_noise_has_the_shape_of_an_activation(shape):
+    noise = torch.rand(3, 2, 5, 12)
+    found = embedded(noise, torch.Size(shape))
+    assert found.shape == (3, 2, 5, *shape)
+    assert torch.equal(found.flatten(3), noise)
+
+
+def test_embedded_noise_leaves_alone_what_a_state_holds_beside_the_activation():
+    noise = torch.rand(3, 5, 12)
+    found = embedded(noise, torch.Size([20]))
+    assert torch.equal(found[..., :12], noise)
+    assert not found[..., 12:].any()
 
 
 def seen(images, sigma=0.3, keys=(11, 22), draw=0, indices=IMAGES):

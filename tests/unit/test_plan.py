@@ -11,7 +11,7 @@ from noisetransfer.artifacts import read_published, read_published_cells
 from noisetransfer.config import Study, load
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import canonical, parse
-from noisetransfer.plan import Evaluation, arms, evaluations, members, pairs, trials_of
+from noisetransfer.plan import PRETRAINED, Evaluation, arms, evaluations, members, pairs, trials_of
 
 ROOT = Path(__file__).parents[2]
 SUITES = {
@@ -309,7 +309,14 @@ def test_a_new_experiment_leaves_the_others():
 
 
 @pytest.mark.parametrize(
-    ("block", "trials"), [("0-2", [0, 1, 2]), ("3", [3]), ("7-7", [7]), ("9-11", [9, 10, 11])]
+    ("block", "trials"),
+    [
+        ("0-2", [0, 1, 2]),
+        ("3", [3]),
+        ("7-7", [7]),
+        ("9-11", [9, 10, 11]),
+        (PRETRAINED, [0]),  # what is the same in every trial has one key
+    ],
 )
 def test_trials_of_a_block(block, trials):
     assert trials_of(block) == trials

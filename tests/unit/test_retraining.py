@@ -6,7 +6,8 @@ from noisetransfer import retraining
 from noisetransfer.arms import Factors
 from noisetransfer.networks import split, stack
 from noisetransfer.noise import NoiseSampler
-from noisetransfer.retraining import recorded, train_suffixes, under_input_noise
+from noisetransfer.retraining import computed, recorded, train_suffixes, under_input_noise
+from noisetransfer.suffixes import training_mode
 from noisetransfer.training import Schedule
 from structures import CPU, adam, assert_is, tiny
 
@@ -81,12 +82,17 @@ def run(data, activations, noise=None, **changes):
 def alone(data, activations, row, trial):
     """Train one suffix by PyTorch's own loop, with the draws of its own row and trial."""
     own = sampler([noises()[row][trial : trial + 1]], TRIALS[trial : trial + 1])
-    keys, network = own.keys("training noise"), suffixes()[trial]
-    batches = []
+    network = suffixes()[trial]
+    return network, adam(network, noisy_batches(data, activations, own, trial), RATE)
+
+
+def noisy_batches(data, activations, own, trial):
+    """Return the batches of one trial under the noise of one row and that trial."""
+    keys, batches = own.keys("training noise"), []
     for epoch, rows in schedule(TRIALS[trial : trial + 1]).steps(N, "shuffle for suffix", CPU):
         noise = own.draw(keys, epoch, INDICES[rows[0]])[0, 0].unflatten(-1, SITE)
         batches.append((activations[trial][rows[0]] + noise, data[1][rows[0]]))
-    return network, adam(network, batches, RATE)
+    return batches
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +259,152 @@ def test_suffixes_train_under_input_noise(data, activations, together):
     )
     torch.testing.assert_close(none, together[1], rtol=1e-5, atol=1e-6)
     assert not torch.isclose(some[0], none[0], rtol=1e-4).any()
+
+
+# suffixes with BatchNorm
+
+
+def normalised(trial):
+    """Build a suffix with BatchNorm in training mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(trial)
+        # a bias before BatchNorm has the gradient 0, of whose rounding Adam makes whole steps
+        first = nn.Conv2d(2, 4, 2, bias=False)
+        layers = first, nn.BatchNorm2d(4), nn.Dropout(), nn.Tanh(), nn.Flatten()
+        return training_mode(nn.Sequential(*layers, nn.Linear(8, 3)))
+
+
+def run_normalised(hidden, noise=None, labels=None):
+    fresh = [normalised(trial) for trial in range(3)]
+    return train_suffixes(fresh, hidden, labels, INDICES, noise or sampler(), schedule())
+
+
+@pytest.fixture(scope="module")
+def with_statistics(data, activations):
+    return run_normalised(recorded(activations, CPU), labels=data[1])
+
+
+@pytest.mark.parametrize("trial", range(3))
+@pytest.mark.parametrize("row", range(4))
+def test_a_suffix_with_batch_norm_trains_as_if_it_were_alone(
+    data, activations, with_statistics, row, trial
+):
+    """Weights and statistics, which are those of its own noisy activations; dropout stays off."""
+    parameters, losses = with_statistics
+    own = sampler([noises()[row][trial : trial + 1]], TRIALS[trial : trial + 1])
+    batches = noisy_batches(data, activations, own, trial)
+    network = normalised(trial)
+    assert losses[:, row, trial].tolist() == pytest.approx(adam(network, batches, RATE), rel=1e-4)
+    assert_is({name: p[row, trial] for name, p in parameters.items()}, network, atol=1e-5)
+    assert int(parameters["1.num_batches_tracked"][row, trial]) == len(batches)
+
+
+def test_statistics_of_batch_norm_belong_to_row_and_trial(with_statistics):
+    parameters, _ = with_statistics
+    for name in ("1.running_mean", "1.running_var"):
+        own = parameters[name].flatten(0, 1)
+        assert own.shape == (12, 4)
+        assert len({tuple(values.tolist()) for values in own}) == 12
+    # noise adds variance: silent, isotropic
+    variance = parameters["1.running_var"].mean((1, 2))
+    assert variance[0] < variance[1]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_suffixes_with_batch_norm_train_in_parts_as_whole(
+    monkeypatch, data, activations, with_statistics, limit
+):
+    monkeypatch.setattr(retraining, "stack_size", lambda *_: limit)
+    parameters, losses = run_normalised(recorded(activations, CPU), labels=data[1])
+    torch.testing.assert_close(losses, with_statistics[1], rtol=1e-4, atol=1e-5)
+    for name, values in with_statistics[0].items():
+        torch.testing.assert_close(parameters[name], values, rtol=1e-4, atol=1e-5)
+
+
+# one pretrained network for all trials
+
+
+class Counting(nn.Module):
+    """A prefix that counts its runs by the number of images."""
+
+    def __init__(self):
+        super().__init__()
+        self.prefix, self.runs = prefixes()[0], []
+
+    def forward(self, images):
+        self.runs.append(len(images))
+        return self.prefix(images)
+
+
+@pytest.fixture(params=["once", "anew"])
+def counted(request, monkeypatch, data):
+    """A prefix, and what its states are computed by: once, or where they would be too large in each step."""
+    prefix = Counting()
+    if request.param == "anew":
+        monkeypatch.setattr(retraining, "LARGEST_RECORDING", 4 * N * 12 - 1)
+    return prefix, computed(prefix, data[0], CPU), request.param == "once"
+
+
+@pytest.mark.parametrize("trials", [slice(0, 3), slice(1, 2), slice(1, 3)])
+def test_computed_activations_are_those_of_the_image_whatever_the_trial(
+    counted, activations, trials
+):
+    found = asked(counted[1], trials=trials)
+    torch.testing.assert_close(found, activations[0][ROWS[trials]])
+    assert not found.requires_grad
+
+
+def test_states_are_recorded_once_or_else_computed_in_every_step(counted):
+    prefix, hidden, once = counted
+    assert sum(prefix.runs) == (1 + N if once else 1)  # one image tells the shape
+    for _ in range(3):
+        asked(hidden)
+    assert sum(prefix.runs) == (1 + N if once else 1 + 3 * ROWS.numel())
+
+
+def test_as_many_states_as_there_is_room_for_are_recorded(monkeypatch, data):
+    monkeypatch.setattr(retraining, "LARGEST_RECORDING", 4 * N * 12)
+    prefix = Counting()
+    computed(prefix, data[0], CPU)
+    assert sum(prefix.runs) == 1 + N
+
+
+def test_large_sets_of_images_are_recorded_in_chunks(monkeypatch, data, activations):
+    monkeypatch.setattr(retraining, "CHUNK", 7)
+    prefix = Counting()
+    found = asked(computed(prefix, data[0], CPU))
+    assert prefix.runs == [1, 7, 7, 6]
+    torch.testing.assert_close(found, activations[0][ROWS])
+
+
+def test_suffixes_of_a_pretrained_network_train_alike_on_recorded_and_computed_states(
+    data, activations, counted
+):
+    """As on recordings of one base network in every trial, with BatchNorm too."""
+    expected = run_normalised(recorded(activations[[0, 0, 0]], CPU), labels=data[1])
+    found = run_normalised(counted[1], labels=data[1])
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-5)
+    for name, values in expected[0].items():
+        torch.testing.assert_close(found[0][name], values, rtol=1e-4, atol=1e-5)
+    assert not torch.isclose(found[1][:, :, 0], found[1][:, :, 1], rtol=1e-3).any()
+
+
+def test_states_that_hold_more_than_h_get_noise_on_h_alone(data):
+    """A prefix that passes four numbers beside h; the suffix is trained on both."""
+    draws = torch.Generator().manual_seed(6)
+    states = torch.randn(N, 16, generator=draws)
+    suffix = [tiny(trial, inputs=16) for trial in range(3)]
+    hidden = recorded([states] * 3, CPU)
+    parameters, losses = train_suffixes(suffix, hidden, data[1], INDICES, sampler(), schedule())
+    for row in range(4):
+        own = sampler([noises()[row][:1]], TRIALS[:1])
+        keys, network, batches = own.keys("training noise"), tiny(0, inputs=16), []
+        for epoch, order in schedule(TRIALS[:1]).steps(N, "shuffle for suffix", CPU):
+            noisy_states = states[order[0]].clone()
+            noisy_states[:, :12] += own.draw(keys, epoch, INDICES[order[0]])[0, 0]
+            batches.append((noisy_states, data[1][order[0]]))
+        assert losses[:, row, 0].tolist() == pytest.approx(adam(network, batches, RATE), rel=1e-5)
+        assert_is({name: p[row, 0] for name, p in parameters.items()}, network)
 
 
 def test_rows_of_a_trial_start_alike_and_see_the_same_images(data, activations):

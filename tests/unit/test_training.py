@@ -95,6 +95,42 @@ def test_the_result_is_detached_and_the_initial_parameters_stay(data):
         assert not torch.equal(values, before[name])
 
 
+def normalised(seed):
+    """Build a small network with BatchNorm in training mode, its statistics those of no batch yet."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        # a bias before BatchNorm has the gradient 0, of whose rounding Adam makes whole steps
+        first = nn.Linear(12, 8, bias=False)
+        layers = first, nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)
+        return nn.Sequential(nn.Flatten(), *layers)
+
+
+def test_batch_norm_in_a_stack_trains_as_if_each_network_were_alone(data):
+    """Weights, and the statistics that training leaves: of the network's own batches."""
+    steps = schedule((0, 1, 2)).steps(N, "shuffle", CPU)
+    trained, losses = run(data, [normalised(s) for s in range(3)], steps)
+    for s in range(3):
+        network = normalised(s)
+        batches = [(data[0][s][order[s]], data[1][s][order[s]]) for _, order in steps]
+        assert adam(network, batches, RATE) == pytest.approx(losses[:, s].tolist(), rel=1e-4)
+        assert_is({name: p[s] for name, p in trained.items()}, network, atol=1e-5)
+    for name in ("2.running_mean", "2.running_var"):
+        assert not torch.isclose(trained[name], normalised(0).get_buffer(name)).any()
+        assert not torch.isclose(trained[name][0], trained[name][1]).all()
+    assert trained["2.num_batches_tracked"].tolist() == [len(steps)] * 3
+
+
+def test_the_statistics_that_a_stack_starts_with_stay(data):
+    initial = stack([normalised(s) for s in range(3)])
+    before = {name: values.clone() for name, values in initial.items()}
+    steps = schedule((0, 1, 2)).steps(N, "shuffle", CPU)
+    module = normalised(0)
+    train(module, initial, steps, lambda *given: taken(data, given[2]), learning_rate=RATE)
+    for name, values in initial.items():
+        assert torch.equal(values, before[name])
+        assert torch.equal(module.state_dict()[name], before[name][0])
+
+
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])
 @pytest.mark.parametrize("sick", [0, 1, 2])
 def test_one_diverging_network_is_an_error(data, bad, sick):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from noisetransfer import config, curves
+from noisetransfer import config, curves, dependencies
 from noisetransfer.dependencies import code
 from noisetransfer.provenance import PACKAGES
 
@@ -28,6 +28,7 @@ ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 PROFILES = sorted((ROOT / "profiles").glob("*/config.yaml"))
 ON_A_GPU = {
     "train_network",
+    "prepare_network",
     "record_activations",
     "attack_images",
     "fit_covariance",
@@ -80,12 +81,64 @@ def test_rule_runs_the_script_of_its_name_and_keeps_its_log(rule):
     assert f"/{rule}" in directive(rule, "benchmark")
 
 
-@pytest.mark.parametrize("rule", sorted(set(STAGES) - {"retrieve_dataset"}))
+# what they fetch is checked by its checksum, whatever code fetched it
+CHECKED = {"retrieve_dataset", "retrieve_corrupted"}
+CODE = {
+    "train_network": "code_of_training(w.network)",  # without the attacks, where it runs none
+    # without what makes pretrained networks, where it reads none
+    **{rule: f'code_for("{rule}", w.network)' for rule in STAGES if "code_for(" in STAGES[rule]},
+}
+
+
+def test_stages_of_trained_and_of_pretrained_networks_tell_their_code_apart(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    reading = {rule for rule in SCRIPTS if "loading.py" in str(code(Path(f"scripts/{rule}.py")))}
+    assert reading == set(CODE) - {"train_network"}
+
+
+@pytest.mark.parametrize("rule", sorted(set(STAGES) - CHECKED))
 def test_rule_is_rerun_by_an_edit_of_its_own_code(rule):
-    own = "code_of_training(w.network)"  # without the attacks, where it runs none
-    code, when = (own, "lambda w: ") if rule == "train_network" else (f'code_of("{rule}")', "")
+    code, when = CODE.get(rule, f'code_of("{rule}")'), "lambda w: " if rule in CODE else ""
     assert f"code={when}{code}," in directive(rule, "input")
     assert f"code={when}version_of({code})," in directive(rule, "params")
+
+
+def function(name: str, **known):
+    """Return a function of the rules, which sees what is known of a workflow."""
+    common = (ROOT / "rules/common.smk").read_text()
+    for wanted in ("code_of", "code_of_zoo", name):
+        exec(re.search(rf"^def {wanted}\(.*?(?=^\S)", common, re.M | re.S)[0], known)
+    return known[name]
+
+
+@pytest.fixture
+def code_for(monkeypatch):
+    """Return `code_for` of the rules, in a study whose networks are `trained` and `pretrained`."""
+    monkeypatch.chdir(ROOT)
+    known = {"dependencies": dependencies, "Path": Path, "source": str}
+    return function("code_for", is_pretrained=lambda network: network == "pretrained", **known)
+
+
+ZOO = ("zoo", "file_zoo", "robustbench_zoo", "timm_zoo", "torchvision_zoo", "package_zoo")
+ZOO += ("references", "leaderboard", "checkpoints", "normalised", "resnets", "downloads")
+
+
+@pytest.mark.parametrize("stage", sorted(set(CODE) - {"train_network"}))
+def test_an_edit_of_the_zoo_reruns_jobs_of_pretrained_networks_alone(code_for, stage):
+    edited = {f"scripts/noisetransfer/{name}.py" for name in ZOO}
+    trained, pretrained = (code_for(stage, network) for network in ("trained", "pretrained"))
+    assert edited <= set(pretrained)
+    assert set(pretrained) - set(trained) == edited
+    assert pretrained == code(Path(f"scripts/{stage}.py"))  # nothing else is left out
+    assert trained == [path for path in pretrained if path not in edited]
+    assert {f"scripts/{stage}.py", "scripts/noisetransfer/loading.py"} <= set(trained)
+
+
+@pytest.mark.parametrize("stage", ["train_network", "record_activations"])
+def test_an_edit_of_the_zoo_retrains_no_network(stage, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    own = {Path(path).stem for path in code(Path(f"scripts/{stage}.py"))}
+    assert own.isdisjoint({*ZOO, "loading", "cuts", "tracing", "replay", "linear"})
 
 
 @pytest.mark.parametrize("rule", STAGES)
@@ -174,20 +227,31 @@ def test_environment_has_its_name_channels_and_exact_pins(path):
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.name)
 def test_pins_equal_those_of_the_project(path):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert pins(path) - set(project["dependencies"]) == set()
+    known = {*project["dependencies"], *project["optional-dependencies"]["smoke"]}
+    assert pins(path) - known == set()
 
 
 # imports whose package has another name, or comes with the package that is pinned
 COMES_WITH = {
     "PIL": "torchvision",
     "cv2": "opencv-python",
+    "huggingface_hub": "huggingface-hub",
     "skimage": "scikit-image",
     "urllib3": "requests",
 }
 
 
-# a registry whose functions run only where another function does
-RUN_BY = {("modifications", "_ENTRIES"): ("modifications", "modify")}
+# what is named by a registry, though it runs only where one of other functions does
+DECODING = {
+    ("datasets", "splits"),
+    ("corrupted_sets", "read_official"),
+    ("corrupted_sets", "read_paired"),
+}
+RUN_BY = {
+    ("modifications", "_ENTRIES"): {("modifications", "modify")},
+    ("folders", "_image"): DECODING,
+    ("folders", "_resized"): DECODING,
+}
 
 
 def third_party(stage: str) -> set[str]:
@@ -212,7 +276,8 @@ def third_party(stage: str) -> set[str]:
     named: set[tuple[str, str]] = set()
     for module, node in run:  # which grows
         named |= names(module, node, trees[module])
-        found = [one for one in waiting if one in named and RUN_BY.get(one, one) in named]
+        reached = {one for one in waiting if one in named or (one[0], "*") in named}
+        found = [one for one in reached if RUN_BY.get(one, {one}) & (named | reached)]
         run += [(one[0], waiting.pop(one)) for one in found]
     roots = {name.partition(".")[0] for _, node in run for name in imports(node)}
     return roots - sys.stdlib_module_names - {"noisetransfer"}
@@ -227,15 +292,25 @@ def defined(statement: ast.stmt) -> list[str]:
 
 
 def names(module: str, statement: ast.stmt, tree: ast.Module) -> set[tuple[str, str]]:
-    """Return the module and the name of all that a statement names."""
+    """Return the module and the name of all that a statement names; `*` for what hands on a module whole."""
     origins = {
-        alias.asname or alias.name: (node.module.partition(".")[2], alias.name)
+        alias.asname or alias.name: (node.module.partition(".")[2] or alias.name, alias.name)
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module.startswith("noisetransfer.")
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("noisetransfer")
         for alias in node.names
     }
-    inside = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    return {origins.get(name, (module, name)) for name in inside}
+    whole = {name: own for name, (own, inside) in origins.items() if own == inside}
+    found, holders = set(), set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            holders.add(node.value)
+            if node.value.id in whole:
+                found.add((whole[node.value.id], node.attr))
+        if isinstance(node, ast.Name):
+            found.add(origins.get(node.id, (module, node.id)))
+            if node.id in whole and node not in holders:
+                found.add((whole[node.id], "*"))
+    return found
 
 
 def imports(statement: ast.stmt) -> set[str]:

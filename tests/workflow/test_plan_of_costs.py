@@ -71,6 +71,17 @@ def test_one_more_source_costs_its_own_jobs(finished, with_a_source):
     assert f"{project.results.relative_to(project.folder)} (" in printed
 
 
+def test_of_pretrained_networks_nothing_comparable_was_measured(finished):
+    project, _ = finished
+    printed = plan(project, configfile="studies/cifar10.yaml")
+    planned = project.planned(configfile="studies/cifar10.yaml")
+    rules = ("retrieve_network", "prepare_network", "retrieve_corrupted", "read_modified")
+    left_out = printed.split("left out of the sums: ")[1].splitlines()[0]
+    for rule in (*rules, "fit_covariance", "retrain_suffix", "evaluate"):
+        assert table(printed)[rule]["CPU-hours"] == "unknown"
+        assert f"{rule} ({planned[rule]} of {planned[rule]})" in left_out
+
+
 def test_arguments_go_on_to_snakemake(finished):
     printed = plan(finished[0], "--forcerun", "retrain_suffix", "--until", "retrain_suffix")
     assert jobs(printed) == {"retrain_suffix": 4, "all": 4}

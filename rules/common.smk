@@ -42,7 +42,7 @@ VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
 wildcard_constraints:
     dataset=r"[^/@]+",
     modification=r"[a-z0-9_.]+@[0-9.e-]+",
-    attack=r"[a-z_]+@[0-9.e-]+",
+    attack=r"[a-z0-9_]+@[0-9.e-]+",
     split="|".join(SPLITS),
     regime=r"retrain|inference",
     network=r"[^/]+",
@@ -68,9 +68,9 @@ def code_of(stage):
 
 def code_of_training(network):
     """As `code_of`; an edit of the attacks retrains only the networks that are trained on them."""
-    own = "scripts/noisetransfer/attacks.py"
+    own = [f"scripts/noisetransfer/{name}.py" for name in ("adaptive", "attack_parts", "attacks")]
     attacked = variant(network).attack
-    return [path for path in code_of("train_network") if attacked or path != own]
+    return [path for path in code_of("train_network") if attacked or path not in own]
 
 
 def code_for(stage, network):

@@ -58,7 +58,7 @@ def craft(
     return torch.cat(
         [
             ATTACKS[name]
-            .run(
+            .without_noise(
                 lambda images, _: network(images[0])[None],
                 pixels(data["images"][batch].to(target))[None],
                 data["labels"][batch].to(target),

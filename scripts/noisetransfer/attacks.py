@@ -1,21 +1,32 @@
 """Adversarial attacks on stacks of networks: L∞, untargeted, as the Adversarial Robustness Toolbox has them.
 
 Each follows ART 1.20.1 (Nicolae et al. 2018, arXiv 1807.01069) and has its defaults, but what becomes of an
-image never depends on the other images of its batch. To add an attack, add its budget, its function and its
-entry of `ATTACKS`; `tests/unit/test_attacks.py` then tests it. The Snakefile reads this module: torch comes
-lazily.
+image never depends on the other images of its batch. Those that average over noise are in `adaptive.py`. To
+add an attack, add its budget, its function and its entry of `ATTACKS`; `tests/unit/test_attacks.py` then
+tests it. The Snakefile reads this module: torch comes lazily.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
-from math import ceil, sqrt
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from noisetransfer import adaptive
+from noisetransfer.attack_parts import (
+    Box,
+    Budget,
+    Draws,
+    Sphere,
+    checkpoints,
+    choose,
+    radii,
+    tile_side,
+    tiled,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,24 +37,6 @@ Logits = Callable[["Tensor", int], "Tensor"]
 The number keys the noise of a noisy network: no two queries of an attack share one, and it does not depend on
 what becomes of any image.
 """
-
-
-class Draws(Protocol):
-    """Uniform numbers in [0, 1), keyed by a running number: the same in every batch."""
-
-    def per_image(self, number: int, shape: Sequence[int]) -> Tensor:
-        """Return (S, B, *shape): each image has its own."""
-        ...
-
-    def common(self, number: int, count: int) -> Tensor:
-        """Return (S, count): shared by all images of a network."""
-        ...
-
-
-class Budget(BaseModel):
-    """The effort of an attack; a key that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FGMBudget(Budget):
@@ -78,17 +71,35 @@ class SquareBudget(Budget):
     )
 
 
+class RandomNoiseBudget(Budget):
+    """Random noise has no choice to make."""
+
+
 @dataclass(frozen=True)
 class Attack:
     """An entry of the registry.
 
     Attributes:
-        run: (logits, images, labels, *, epsilon, draws, **budget) → adversarial images, as `pgd`.
+        run: (logits, images, labels, *, epsilon, draws, **budget) → adversarial images, as `pgd`. Adaptive
+            attacks take an `adaptive.Expectation` for the logits, and a budget without `against`, which
+            is for those who make the expectation.
         budget: the keyword arguments that are this attack's own, with their defaults and bounds.
     """
 
     run: Callable[..., Tensor]
-    budget: type[BaseModel]
+    budget: type[Budget]
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it averages over draws of the noise."""
+        return issubclass(self.budget, adaptive.AdaptiveBudget)
+
+    def without_noise(self, logits: Logits, *images_and_labels: Tensor, **options: Any) -> Tensor:
+        """Run on networks without noise: `options` are those of `run` and the whole budget."""
+        if not self.adaptive:
+            return self.run(logits, *images_and_labels, **options)
+        own = {name: value for name, value in options.items() if name != "against"}
+        return self.run(adaptive.Expectation.steady(logits), *images_and_labels, **own)
 
 
 def fgm(logits: Logits, images: Tensor, labels: Tensor, *, epsilon: Tensor, draws: Draws) -> Tensor:
@@ -125,7 +136,7 @@ def pgd(
     Returns:
         adversarial images, as `images`, within epsilon of them and in [0, 1].
     """
-    networks, ball = _Networks(logits, labels), _Ball.around(images, epsilon)
+    networks, ball = _Networks(logits, labels), Box.around(images, epsilon)
     point = images
     for step in range(steps):
         point = ball.project(point + step_size * networks.uphill(point, step))
@@ -166,7 +177,7 @@ def auto_pgd(
     Returns:
         as `pgd`.
     """
-    networks, ball = _Networks(logits, labels), _Ball.around(images, epsilon)
+    networks, ball = _Networks(logits, labels), Box.around(images, epsilon)
     found = images
     for restart in range(restarts):
         first = restart * (2 * steps + 3)
@@ -174,10 +185,10 @@ def auto_pgd(
         if not robust.any():
             continue
         shift = 2 * draws.per_image(restart, images.shape[2:]).to(images) - 1
-        start = ball.project(found + shift * _radii(epsilon).to(images))
+        start = ball.project(found + shift * radii(epsilon).to(images))
         last = _ascend(networks, ball, images, start, first + 1, steps, step_size)
         fooled = ~networks.correct(last, first + 2 * steps + 2)
-        found = _choose(robust, _choose(fooled, last, start), found)
+        found = choose(robust, choose(fooled, last, start), found)
     return found
 
 
@@ -211,7 +222,7 @@ def square(
     Returns:
         as `pgd`.
     """
-    networks, ball = _Networks(logits, labels), _Ball.around(images, epsilon)
+    networks, ball = _Networks(logits, labels), Box.around(images, epsilon)
     channels, height, width = images.shape[2:]
     found = images
     for trial in range(steps + 1):
@@ -221,12 +232,28 @@ def square(
         if trial == 0:
             proposal = ball.face(draws.per_image(0, (channels, 1, width)).to(images) >= 0.5)
         else:
-            side = _side(share, (trial - 1) / steps, height, width)
-            proposal = _tiled(found, ball, draws.common(trial, 2 + channels).to(images), side)
+            side = tile_side(share, (trial - 1) / steps, height, width)
+            proposal = tiled(found, ball, draws.common(trial, 2 + channels).to(images), side)
         before = networks.margin(found, 3 * trial + 1)
         better = networks.margin(proposal, 3 * trial + 2) < before
-        found = _choose(robust & better, proposal, found)
+        found = choose(robust & better, proposal, found)
     return found
+
+
+def random_noise(
+    logits: Logits,  # noqa: ARG001 - the signature that all attacks share
+    images: Tensor,
+    labels: Tensor,  # noqa: ARG001
+    *,
+    epsilon: Tensor,
+    draws: Draws,
+) -> Tensor:
+    """Move each pixel by epsilon, up or down at random: the floor, which every attack must beat.
+
+    Arguments and result as of `pgd`. No query.
+    """
+    up = draws.per_image(0, images.shape[2:]).to(images) >= 0.5
+    return Box.around(images, epsilon).face(up)
 
 
 ATTACKS: dict[str, Attack] = {
@@ -234,6 +261,12 @@ ATTACKS: dict[str, Attack] = {
     "pgd": Attack(pgd, PGDBudget),
     "auto_pgd": Attack(auto_pgd, AutoPGDBudget),
     "square": Attack(square, SquareBudget),
+    "random_noise": Attack(random_noise, RandomNoiseBudget),
+    "pgd_eot": Attack(adaptive.pgd, adaptive.PGDBudget),
+    "auto_pgd_eot": Attack(adaptive.auto_pgd, adaptive.AutoPGDBudget),
+    "square_eot": Attack(adaptive.square, adaptive.SquareBudget),
+    "pgd_l2_eot": Attack(partial(adaptive.pgd, ball=Sphere), adaptive.PGDBudget),
+    "auto_pgd_l2_eot": Attack(partial(adaptive.auto_pgd, ball=Sphere), adaptive.AutoPGDBudget),
 }
 
 
@@ -281,28 +314,6 @@ class _Networks:
             return self.logits(point, number)
 
 
-@dataclass(frozen=True)
-class _Ball:
-    """The points within epsilon of the images and in [0, 1]: between `lower` and `upper`."""
-
-    lower: Tensor
-    upper: Tensor
-
-    @classmethod
-    def around(cls, images: Tensor, epsilon: Tensor) -> _Ball:
-        """Return the balls of radii (S,) around images (S, B, C, H, W)."""
-        radii = _radii(epsilon).to(images)
-        return cls((images - radii).clamp(min=0), (images + radii).clamp(max=1))
-
-    def project(self, point: Tensor) -> Tensor:
-        """Return the nearest point of the ball."""
-        return point.clamp(self.lower, self.upper)
-
-    def face(self, up: Tensor) -> Tensor:
-        """Return the point with each pixel at its upper (up) or lower end; `up` broadcasts."""
-        return self.upper.where(up, self.lower)
-
-
 @dataclass
 class _Ascent:
     """AutoPGD on its way, (S, B, C, H, W) each: x_k and x_{k-1}; the best point yet, and the point before it.
@@ -319,7 +330,7 @@ class _Ascent:
     growths: Tensor
     step: Tensor
 
-    def onward(self, uphill: Tensor, ball: _Ball, momentum: float) -> Tensor:
+    def onward(self, uphill: Tensor, ball: Box, momentum: float) -> Tensor:
         """Return x_{k+1}."""
         target = ball.project(self.point + self.step * uphill)
         straight, drift = target - self.point, self.point - self.previous
@@ -334,7 +345,7 @@ class _Ascent:
         """Go to x_{k+1}, k > 0."""
         grown = loss > self.highest
         self._keep(grown, point, loss)
-        self.before_best = _choose(grown, self.point, self.before_best)
+        self.before_best = choose(grown, self.point, self.before_best)
         self.previous, self.point = self.point, point
 
     def check(self, steps: int) -> None:
@@ -346,20 +357,20 @@ class _Ascent:
         import torch
 
         stuck = self.growths < 0.75 * steps
-        self.step = _choose(stuck, self.step / 2, self.step)
-        self.point = _choose(stuck, self.best, self.point)
-        self.previous = _choose(stuck, self.before_best, self.previous)
+        self.step = choose(stuck, self.step / 2, self.step)
+        self.point = choose(stuck, self.best, self.point)
+        self.previous = choose(stuck, self.before_best, self.previous)
         self.growths = torch.zeros_like(self.growths)
 
     def _keep(self, grown: Tensor, point: Tensor, loss: Tensor) -> None:
-        self.best = _choose(grown, point, self.best)
+        self.best = choose(grown, point, self.best)
         self.highest = loss.where(grown, self.highest)
         self.growths = self.growths + grown
 
 
 def _ascend(
     networks: _Networks,
-    ball: _Ball,
+    ball: Box,
     images: Tensor,
     start: Tensor,
     first: int,
@@ -371,63 +382,12 @@ def _ascend(
 
     loss, step = networks.loss(start, first), torch.full_like(start[..., :1, :1, :1], step_size)
     ascent = _Ascent(start, start, start, images, loss, torch.zeros_like(loss), step)
-    checkpoints = _checkpoints(steps)
+    marks = checkpoints(steps)
     for k in range(steps):
         uphill = networks.uphill(ascent.point, first + 1 + 2 * k)
         point = ascent.onward(uphill, ball, 0.25 if k else 0.0)
         advance = ascent.move if k else ascent.begin
         advance(point, networks.loss(point, first + 2 + 2 * k))
-        if k in checkpoints:
-            ascent.check(checkpoints[k])
+        if k in marks:
+            ascent.check(marks[k])
     return ascent.point
-
-
-def _checkpoints(steps: int) -> dict[int, int]:
-    """Return AutoPGD's checkpoints: number of the step → steps since the checkpoint before."""
-    marks, earlier, share = [0], 0.0, 0.22
-    while share <= 1:
-        marks.append(ceil(share * steps))
-        earlier, share = share, share + max(share - earlier - 0.03, 0.06)
-    return {mark: mark - before for before, mark in pairwise(marks) if mark > before}
-
-
-def _side(share: float, progress: float, height: int, width: int) -> int:
-    """Return the side of a square tile, in pixels, at a progress of the attack in [0, 1)."""
-    halvings = bisect_left((0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8), progress)
-    side = round(sqrt(share * 0.5**halvings * height * width))
-    return min(max(side, 1), height, width)
-
-
-def _tiled(found: Tensor, ball: _Ball, uniform: Tensor, side: int) -> Tensor:
-    """Return the images with a tile pushed to a face of the ball.
-
-    Args:
-        found: (S, B, C, H, W).
-        ball: around the clean images.
-        uniform: (S, 2 + C): the row and the column of the tile, the sign of each channel.
-        side: of the tile, in pixels.
-    """
-    height, width = found.shape[-2:]
-    rows = _band(uniform[:, 0], height, side)[:, None, None, :, None]
-    columns = _band(uniform[:, 1], width, side)[:, None, None, None, :]
-    up = uniform[:, None, 2:, None, None] >= 0.5
-    return ball.face(up).where(rows & columns, found)
-
-
-def _band(uniform: Tensor, size: int, side: int) -> Tensor:
-    """Return which of `size` places are in a random run of `side`, (S, size); as in ART, not the last run."""
-    import torch
-
-    places = torch.arange(size, device=uniform.device)
-    begin = (uniform * (size - side)).long()[:, None]
-    return (places >= begin) & (places < begin + side)
-
-
-def _radii(epsilon: Tensor) -> Tensor:
-    """Return (S,) as (S, 1, 1, 1, 1)."""
-    return epsilon[:, None, None, None, None]
-
-
-def _choose(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
-    """Return `chosen` for the images of a mask (S, B), `other` for the rest."""
-    return chosen.where(mask[..., None, None, None], other)

@@ -26,6 +26,9 @@ on a CPU, at layer L2 of network v2 and rank 256; for other networks they are a 
 QUERY = 30
 """Targets that take as long, in a pass of an evaluation, as a gradient of an attack on the noisy network."""
 
+SHARED = 5
+"""Draws of an adaptive attack that take as long as what all draws of a gradient share (measured as above)."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -183,6 +186,14 @@ def _gradients(study: Study, attack: str) -> int:
     return int(budget.get("steps", 1) * budget.get("restarts", 1))
 
 
+def _draws(study: Study, attack: str) -> float:
+    """Return how much longer a gradient takes that averages over draws than one through a single draw."""
+    budget = study.budget(parse(attack)[0].name)
+    known = {"known_seed": study.evaluation.passes, "noise_off": 1, "base": 1}
+    draws = known.get(budget.get("against", ""), budget.get("passes", 1))
+    return float(SHARED + draws) / (SHARED + 1)
+
+
 def _training(job: Job) -> float:
     own = variant(job.wildcards["network"])
     crafted = own.ratio * _gradients(job.study, own.attack) if own.attack else 0
@@ -227,7 +238,8 @@ def _networks(job: Job) -> float:
 
 def _testing(job: Job) -> float:
     """Count passes of a target: those of the noise draws and of the attacks' gradients as so many."""
-    steps = sum(_gradients(job.study, t) for t in job.targets() if parse(t)[0].kind == "attack")
+    attacks = [t for t in job.targets() if parse(t)[0].kind == "attack"]
+    steps = sum(_gradients(job.study, t) * _draws(job.study, t) for t in attacks)
     draws = DRAW * max(1, len(job.sources))
     passes = job.study.evaluation.passes * (draws + len(job.targets())) + QUERY * steps
     return job.images("test") * job.trials * len(job.arms) * passes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from noisetransfer.adaptive import Against, Expectation
 from noisetransfer.arms import Factors
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.devices import COPIES, ROOM, halving, images_at_once, stack_size
@@ -85,6 +86,10 @@ class NoisyNetworks:
             return self
         chosen = torch.tensor(rows, device=self.device)
         return replace(self, parameters={n: p[chosen] for n, p in self.parameters.items()})
+
+    def only(self, rows: Sequence[int]) -> NoisyNetworks:
+        """Take suffixes and noise of some rows, in this order."""
+        return replace(self.of(rows), sampler=self.sampler.rows(rows))
 
     def noise(self, purpose: str) -> Callable[[int, Tensor], Tensor]:
         """Return draws for a purpose: (number, original indices (B,)) → ξ (R, B, d)."""
@@ -224,8 +229,11 @@ def attacked(
     rows: Sequence[int],
     epsilons: Sequence[float],
     budget: Mapping[str, Any],
+    passes: int = 10,
 ) -> Tensor:
     """Craft white-box adversarial images against rows of the stack, one noise draw per query.
+
+    Adaptive attacks average over draws, see as much as `against` of their budget says.
 
     Args:
         networks: the stack.
@@ -236,6 +244,7 @@ def attacked(
         rows: the attacked rows, P of them; a row may stand several times.
         epsilons: ε of each of the P.
         budget: of the attack.
+        passes: K of the scoring, whose draws an attack against `known_seed` sees.
 
     Returns:
         (P, B, C, H, W)
@@ -247,15 +256,75 @@ def attacked(
         noise = draw(query, indices)[rows]
         return own.logits(see(points, query, indices), noise)
 
+    options = dict(budget)
+    against = options.pop("against", None)
     keys = networks.sampler.keys("attack").expand(len(rows))
     return ATTACKS[attack].run(
-        logits,
+        expectation(networks, images, indices, rows, against, passes) if against else logits,
         images.expand(len(rows), *images.shape),
         labels,
         epsilon=torch.tensor(epsilons, device=images.device),
         draws=Uniforms(keys, indices, _whole(0, indices)),
-        **budget,
+        **options,
     )
+
+
+def expectation(
+    networks: NoisyNetworks,
+    images: Tensor,
+    indices: Tensor,
+    rows: Sequence[int],
+    against: Against,
+    passes: int,
+) -> Expectation:
+    """Return what an attacker sees of rows of the stack: all draws share what comes before the noise.
+
+    Noise on the images comes before everything: then each draw runs through the whole network.
+
+    Args:
+        networks: the stack.
+        images: clean, (B, C, H, W).
+        indices: their original indices, (B,).
+        rows: the attacked rows; a row may stand several times.
+        against: noisy: the rows with draws of the attacker's own; known_seed: with those that score them;
+            noise_off: the rows without any noise; base: the network whose prefix they share, without noise.
+        passes: K of the scoring.
+    """
+    if against == "base":
+        networks = replace(networks, parameters=None)
+    own = networks.of(rows)
+    if against in ("base", "noise_off") or networks.only(sorted({*rows})).deterministic:
+        return Expectation.steady(lambda points, _: own.tail(own.head(points)))
+    known = against == "known_seed"
+    purpose = "evaluation noise" if known else "attack noise"
+    see, noise = networks.seen(purpose), _head_noise(networks, images, indices, rows, purpose)
+
+    def whole(points: Tensor, number: int) -> Tensor:
+        return own.tail(own.head(see(points, number, indices)) + noise(number))
+
+    if networks.input_noise:
+        return Expectation(lambda points: points, whole, passes if known else None)
+    return Expectation(
+        own.head, lambda values, number: own.tail(values + noise(number)), passes if known else None
+    )
+
+
+def _head_noise(
+    networks: NoisyNetworks, images: Tensor, indices: Tensor, rows: Sequence[int], purpose: str
+) -> Callable[[int], Tensor]:
+    """Return draws of the noise behind the affine head: number → A(ξ) − A(0), (P, B, …), of rows alone."""
+    unique = sorted({*rows})
+    chosen, places = networks.only(unique), [unique.index(row) for row in rows]
+    draw = chosen.noise(purpose)
+    with torch.no_grad():
+        shape = networks.prefix(images[:1]).shape[1:]
+
+    @lru_cache(maxsize=1)  # points that are compared under one draw share it
+    @torch.no_grad()
+    def noise(number: int) -> Tensor:
+        return chosen.head_of_noise(draw(number, indices), shape)[places]
+
+    return noise
 
 
 @dataclass(frozen=True)
@@ -339,6 +408,7 @@ def _attack_views(
             rows=[row for _, row in part],
             epsilons=[test.attacks[target]["epsilon"] for target, _ in part],
             budget=budget,
+            passes=test.passes,
         )
         for (target, _), own in zip(part, found, strict=True):
             crafted[target].append(own)

@@ -63,6 +63,9 @@ STRENGTHS: dict[Kind, Strengths] = {
     "paired": Strengths("1 only", (1,).__contains__, True),
 }
 
+L2 = Strengths("an epsilon above 0, up to 1000, in L2", lambda epsilon: 0 < epsilon <= 1000)
+"""The strengths of attacks in L2: on 28 × 28 pixels a visible one is above 1."""
+
 
 @dataclass(frozen=True)
 class Modification:
@@ -75,17 +78,19 @@ class Modification:
         family: groups modifications in figures.
         build: for transforms: makes, from a scale, the function of one image, float32
             (C, H, W) in [0, 1], that draws from PyTorch's default generator.
+        own_strengths: where they are not those of the kind.
     """
 
     name: str
     kind: Kind
     family: str
     build: Callable[[float], Transform] | None = None
+    own_strengths: Strengths | None = None
 
     @property
     def strengths(self) -> Strengths:
         """The strengths allowed."""
-        return STRENGTHS[self.kind]
+        return self.own_strengths or STRENGTHS[self.kind]
 
 
 def _elastic(scale: float) -> Transform:
@@ -161,6 +166,12 @@ _ENTRIES = (
     Modification("pgd", "attack", "adversarial"),
     Modification("auto_pgd", "attack", "adversarial"),
     Modification("square", "attack", "adversarial"),
+    Modification("random_noise", "attack", "adversarial"),
+    Modification("pgd_eot", "attack", "adversarial"),
+    Modification("auto_pgd_eot", "attack", "adversarial"),
+    Modification("square_eot", "attack", "adversarial"),
+    Modification("pgd_l2_eot", "attack", "adversarial", own_strengths=L2),
+    Modification("auto_pgd_l2_eot", "attack", "adversarial", own_strengths=L2),
     Modification("clean", "clean", "clean"),
     *(  # the published sets hold the same 19 corruptions, under the same names
         Modification(f"{published}.{made.name}", "official", made.family)

@@ -112,6 +112,11 @@ class NoiseSampler:
                     noise[row] += own.to(factor.dtype) @ factor.mT
         return noise
 
+    def rows(self, chosen: Sequence[int]) -> NoiseSampler:
+        """Take some of the rows, in this order; their noise stays the same."""
+        own = tuple(self.factors[row] for row in chosen)
+        return NoiseSampler(own, self.scale[list(chosen)], self.seed, self.trials)
+
     def part(self, rows: slice, trials: slice) -> NoiseSampler:
         """Take some of the rows and trials."""
         own = tuple(None if f is None else f[trials] for f in self.factors[rows])

@@ -135,7 +135,7 @@ def told(current, images, labels):
     return logits, logits.log_softmax(-1).gather(-1, labels[..., None]).mean()
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", BUDGETS)
 def test_adversarial_images_are_near(data, batches, name):
     current = stack(networks())
     inputs, labels = batches(Images(*data, attack=attacked(name)))(current, 0, ROWS)
@@ -172,7 +172,7 @@ def test_attacks_run_against_the_networks_as_they_are(data, batches):
     assert not torch.equal(*found)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", BUDGETS)
 def test_what_becomes_of_an_image_does_not_depend_on_its_batch(data, batches, name):
     made, current = batches(Images(*data, attack=attacked(name))), stack(networks())
     whole = made(current, 1, ROWS)[0]

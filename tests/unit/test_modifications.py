@@ -96,7 +96,7 @@ def test_importing_the_registry_imports_nothing_heavy():
 def test_registry_holds_every_kind():
     kinds = [entry.kind for entry in MODIFICATIONS.values()]
     counts = {kind: kinds.count(kind) for kind in kinds}
-    assert counts == {"corruption": 19, "transform": 4, "attack": 4, "clean": 1, "official": 38}
+    assert counts == {"corruption": 19, "transform": 4, "attack": 10, "clean": 1, "official": 38}
     assert {*counts, "paired"} == set(modifications.STRENGTHS)
     assert all(name == entry.name for name, entry in MODIFICATIONS.items())
     assert all((entry.kind == "transform") == bool(entry.build) for entry in MODIFICATIONS.values())
@@ -120,6 +120,7 @@ def test_registry_holds_every_kind():
         ("cifar10_c.fog@3.0", "cifar10_c.fog@3"),
         ("imagenet_c.jpeg_compression@5", "imagenet_c.jpeg_compression@5"),
         ("paired.heavy_rain_2@1.0", "paired.heavy_rain_2@1"),
+        ("pgd_l2_eot@2", "pgd_l2_eot@2.0"),
     ],
 )
 def test_canonical(id, expected):
@@ -163,7 +164,8 @@ UNKNOWN = (
     "known are gaussian_noise, shot_noise, impulse_noise, speckle_noise, defocus_blur, glass_blur, "
     "motion_blur, zoom_blur, gaussian_blur, snow, frost, fog, brightness, spatter, contrast, "
     "elastic_transform, pixelate, jpeg_compression, saturate, elastic, perspective, rotate, obstruction, "
-    "fgm, pgd, auto_pgd, square, clean; cifar10_c.NAME and imagenet_c.NAME with the NAME of a corruption; "
+    "fgm, pgd, auto_pgd, square, random_noise, pgd_eot, auto_pgd_eot, square_eot, pgd_l2_eot, "
+    "auto_pgd_l2_eot, clean; cifar10_c.NAME and imagenet_c.NAME with the NAME of a corruption; "
     "paired.NAME for images of your own (a NAME of a-z, 0-9 and _)"
 )
 
@@ -193,6 +195,10 @@ UNKNOWN = (
         ("rotate@nan", "'rotate@nan': nan is not allowed; rotate takes a scale from 0.2 to 2.0"),
         ("pgd@1.1", "'pgd@1.1': 1.1 is not allowed; pgd takes an epsilon above 0, up to 1"),
         ("pgd@0", "'pgd@0': 0 is not allowed; pgd takes an epsilon above 0, up to 1"),
+        (
+            "pgd_l2_eot@0",
+            "'pgd_l2_eot@0': 0 is not allowed; pgd_l2_eot takes an epsilon above 0, up to 1000, in L2",
+        ),
         ("pgd@inf", "'pgd@inf': inf is not allowed; pgd takes an epsilon above 0, up to 1"),
         ("clean@1", "'clean@1': 1 is not allowed; clean takes 0 only"),
     ],

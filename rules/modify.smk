@@ -46,7 +46,7 @@ rule read_modified:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=memory_of_images,
+        mem_mb=4000,
         runtime=60,
     params:
         code=version_of(code_of("read_modified")),

@@ -551,6 +551,8 @@ def test_photographs_are_prepared_as_robustbench_does(model, steps):
 
 
 def test_what_is_published_has_a_source():
-    assert zoo.published(SMALL) == Published(0.8571, "RobustBench 1.1.1, table cifar10/Linf", "cifar10")
+    assert zoo.published(SMALL) == Published(
+        0.8571, "RobustBench 1.1.1, table cifar10/Linf", "cifar10"
+    )
     told = zoo.published(known("torchvision:resnet50/DEFAULT"))
     assert told == Published(0.80858, "torchvision: ResNet50_Weights.IMAGENET1K_V2, ImageNet-1K")

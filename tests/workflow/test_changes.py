@@ -197,7 +197,7 @@ RIDGE = 'ridge["relative"] * trace / d'
 REALLY_RUN = {
     "a source": transfer(more_sources=["snow@5"]),
     "another τ": transfer(tau=0.25),
-    "covariance.py": replace("scripts/noisetransfer/covariance.py", RIDGE, f"100 * {RIDGE}"),
+    "selection.py": replace("scripts/noisetransfer/selection.py", RIDGE, f"100 * {RIDGE}"),
 }
 
 

@@ -84,6 +84,7 @@ def test_a_full_disk_leaves_no_half_written_file(fresh):
     done = subprocess.run(
         [
             *(sys.executable, ROOT / "scripts/prepare_dataset.py", "--dataset", "mnist_5k"),
+            *("--id", "mnist_5k"),
             *("--folder", "resources/mnist_5k", "--output", output),
             *("--splits", '{"train": 300, "test": 60}'),
         ],

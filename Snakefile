@@ -27,9 +27,10 @@ if not workflow.overwrite_configfiles:
 try:
     STUDY = schema.load(config, " + ".join(map(str, workflow.configfiles)))
     # jobs elsewhere need not see the folders of the user
-    for name, section in STUDY.datasets.items() if workflow.is_main_process else ():
-        in_place(section.id or name, section.folder)
-        schema.require_folders(name, section)
+    if workflow.is_main_process:
+        for name, section in STUDY.datasets.items():
+            in_place(section.id or name, section.folder)
+        schema.require_files(STUDY)
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 

@@ -416,17 +416,22 @@ class Study(Model):
         return CURVES.get(figure, set())
 
 
-def require_folders(name: str, dataset: Dataset) -> None:
-    """Refuse a dataset whose folders of modified images are not there.
+def require_files(study: Study) -> None:
+    """Refuse a study that names folders of modified images, or files of weights, that are not there.
 
     Raises:
-        StudyError: which names the key and the folder.
+        StudyError: which names the key and the path.
     """
-    named = {"corrupted": dataset.corrupted}
-    named |= {f"paired.{own}": folder for own, folder in dataset.paired.items()}
-    for key, folder in named.items():
-        if folder and not folder.is_dir():
-            raise StudyError(f"datasets.{name}.{key}: {folder}: no such folder")
+    for name, dataset in study.datasets.items():
+        named = {"corrupted": dataset.corrupted}
+        named |= {f"paired.{own}": folder for own, folder in dataset.paired.items()}
+        for key, folder in named.items():
+            if folder and not folder.is_dir():
+                raise StudyError(f"datasets.{name}.{key}: {folder}: no such folder")
+    for name, network in study.networks.items():
+        zoo, _, path = (network.pretrained or "").partition(":")
+        if zoo == "file" and not Path(path).is_file():
+            raise StudyError(f"networks.{name}.pretrained: {path}: no such file")
 
 
 def load(raw: Mapping[str, Any], where: str = "the study file") -> Study:

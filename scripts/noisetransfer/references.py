@@ -109,7 +109,7 @@ def described(network: Mapping[str, Any]) -> Reference:
     if reference.zoo == "file":
         _check_file(reference)
     elif given:
-        raise StudyError(f"network {reference}: {', '.join(given)}: only for a network of a file:")
+        raise StudyError(f"network {reference}: {', '.join(given)}: only for a network of a file")
     return reference
 
 
@@ -159,7 +159,10 @@ def _check_normalisation(reference: Reference) -> None:
     mean, std = reference.mean, reference.std
     if (mean is None) != (std is None):
         raise StudyError(f"network {reference}: mean and std: give both or neither")
-    if mean and std and not (len(mean) == len(std) == 3 and min(std) > 0):
+    if not mean or not std:
+        return
+    if not len(mean) == len(std) == 3 or min(std) <= 0 or min(mean) < 0 or max(*mean, *std) > 1:
         raise StudyError(
-            f"network {reference}: mean {list(mean)}, std {list(std)}: of each 3 numbers, of std above 0"
+            f"network {reference}: mean {list(mean)}, std {list(std)}: of each 3 numbers, of pixels from 0 "
+            "to 1 (divide those of 0 to 255 by 255), of std above 0"
         )

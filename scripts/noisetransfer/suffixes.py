@@ -27,6 +27,11 @@ def reinitialise(suffix: nn.Module, seed: int) -> None:
         StudyError: if parameters belong to modules that cannot draw them (class tokens, layer scales); the
             message names them, and nothing is drawn.
     """
+    if not any(True for _ in suffix.parameters()):
+        raise StudyError(
+            "nothing behind the site has parameters to train anew; choose an earlier site, or regime: "
+            "inference"
+        )
     _check_drawable(suffix)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from noisetransfer import curves
-from noisetransfer.config import CURVES, HEATMAP, Grid, Study, load
+from noisetransfer.config import CURVES, HEATMAP, Grid, Study, load, require_files
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import DATASETS, in_place
 from noisetransfer.errors import StudyError
@@ -519,7 +519,7 @@ PRETRAINED = {
     "std of 0": (
         pretrained(from_file(architecture="resnet20", mean=[0.5] * 3, std=[0.2, 0.2, 0])),
         "networks.resnet: network file:weights.pt: mean [0.5, 0.5, 0.5], std [0.2, 0.2, 0.0]: of each 3 "
-        "numbers, of std above 0 (found ",
+        "numbers, of pixels from 0 to 1 (divide those of 0 to 255 by 255), of std above 0 (found ",
     ),
     "architecture of a network of a zoo": (
         pretrained({"architecture": "resnet20"}),
@@ -826,3 +826,30 @@ def test_schema_imports_nothing_heavy():
         command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True
     )
     assert result.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "edit"),
+    [
+        ("networks.mine.pretrained: gone.pt", {"networks.mine.pretrained": "file:gone.pt"}),
+        ("datasets.photos.corrupted: gone", {"datasets.photos.corrupted": "gone"}),
+        ("datasets.photos.paired.rain: gone", {"datasets.photos.paired": {"rain": "gone"}}),
+    ],
+)
+def test_files_that_are_not_there_are_named_with_their_key(tmp_path, monkeypatch, key, edit):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.pt").touch()
+    photos = {"id": "folder:photos", "splits": {"train": 2, "test": 1}}
+    mine = {"pretrained": "file:weights.pt", "architecture": "resnet20", "dataset": "photos"}
+    raw = {
+        **{"study": "files", "datasets": {"photos": photos}, "networks": {"mine": mine}},
+        **{"trials": [0], "noise": {"arms": ["none"]}},
+        "experiments": {"one": {"network": "mine", "site": "layer3", "targets": ["clean@0"]}},
+    }
+    raw["experiments"]["one"]["regime"] = "inference"
+    require_files(load(raw))
+    for path, value in edit.items():
+        section, name, field = path.split(".")
+        raw[section][name][field] = value
+    with pytest.raises(StudyError, match=f"^{re.escape(key)}: no such f"):
+        require_files(load(raw))

@@ -15,7 +15,7 @@ from torchvision import models
 from noisetransfer.cuts import cut
 from noisetransfer.errors import StudyError
 from noisetransfer.networks import build, run_shared, run_stack, stack
-from noisetransfer.suffixes import plain_attention, reinitialise, training_mode
+from noisetransfer.suffixes import check_batches, plain_attention, reinitialise, training_mode
 
 CLASSES = 7
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
@@ -536,3 +536,16 @@ def test_a_network_without_logits_is_refused():
     maps = nn.Sequential(nn.Conv2d(3, 4, 3))
     with pytest.raises(StudyError, match=r"puts out \(3, 4, 30, 30\), not logits"):
         cut(maps, "0", (3, 32, 32))
+
+
+def test_a_suffix_without_parameters_cannot_be_trained_anew():
+    with pytest.raises(StudyError, match="nothing behind the site has parameters to train anew"):
+        reinitialise(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), 0)
+
+
+def test_a_last_batch_of_one_is_refused_where_there_is_batch_norm():
+    normed, plain = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), nn.Linear(3, 2)
+    check_batches(plain, images=65, batch_size=64)
+    check_batches(normed, images=66, batch_size=64)
+    with pytest.raises(StudyError, match="65 training images leave a last batch of one"):
+        check_batches(normed, images=65, batch_size=64)

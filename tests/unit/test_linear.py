@@ -188,3 +188,15 @@ def test_a_root_gives_the_covariance_whatever_its_rank(rank):
     found = root(covariance)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found @ found.mT, covariance)
+
+
+def test_layers_called_by_keywords_alone_are_not_known_to_be_affine():
+    class Keywords(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, CLASSES)
+
+        def forward(self, values):
+            return self.head(input=torch.flatten(input=values, start_dim=1))
+
+    assert linear_map(Keywords(), torch.Size([1, 2, 2])) is None

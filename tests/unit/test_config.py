@@ -524,7 +524,7 @@ PRETRAINED = {
     "architecture of a network of a zoo": (
         pretrained({"architecture": "resnet20"}),
         "networks.resnet: network torchvision:resnet18/DEFAULT: architecture: only for a network of a "
-        "file: (found ",
+        "file (found ",
     ),
     "unknown training": (
         pretrained({"training": "fast"}),

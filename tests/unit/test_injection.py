@@ -357,7 +357,7 @@ BAD = {
     "no change": (lambda c, m: (c, c), {}, "at block: .*equal"),
     "arm": (lambda c, m: (c, m), {"arm": "none"}, "unknown arm 'none'; there are: identity, diag"),
     "trace": (lambda c, m: (c, m), {"trace": 0}, "trace 0; write a number above 0, or unscaled"),
-    "rank": (lambda c, m: (c, m), {"rank": 0}, "rank 0; write 1 or more, or full"),
+    "rank": (lambda c, m: (c, m), {"rank": 0}, "0 is no rank; write a whole number from 1, full"),
     "ridge": (lambda c, m: (c, m), {"ridge": -1}, "ridge -1; write 0 or more"),
     "shuffled": (
         lambda c, m: (DataLoader(TensorDataset(c), 30, shuffle=True), m),

@@ -6,7 +6,7 @@ import pytest
 
 from project import copy_of_project, gpu_rules
 
-ON_GPU = gpu_rules()
+ON_GPU = gpu_rules() - {"prepare_network"}  # the tiny study has no pretrained network
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def test_a_profile_that_ran_nowhere_says_so_first(profile):
 @pytest.mark.parametrize("profile", PROFILES)
 def test_profile_makes_a_plan(fresh, profile, study):
     planned = plan(fresh, profile, study)
-    assert gpu_rules() <= set(planned)
+    assert gpu_rules() - {"prepare_network"} <= set(planned)  # they have no pretrained network
 
 
 @pytest.mark.parametrize(

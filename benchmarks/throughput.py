@@ -32,10 +32,10 @@ from noisetransfer.noise import NoiseSampler
 from noisetransfer.sites import activation_shape
 
 TARGET = device()
-RANK, BATCH, RUNS = 256, 16, 3
-SITES = ("layer1", "layer2", "layer3", "layer4")
+RANK, BATCH, RUNS = 256, 16, 2
+SITES = ("layer4", "layer3", "layer2", "layer1")
 SOURCES, DRAWS = 3, 3
-PREPARED = 400
+PREPARED = 4000
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Craft adversarial training images against each base network: the source of an attack's covariance."""
+"""Craft adversarial images of a split against each base network: the source of an attack's covariance."""
 
 import argparse
 import json
@@ -75,7 +75,7 @@ def craft(
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--data", type=Path, required=True, help="a split of prepare_dataset")
-    options.add_argument("--network", type=Path, required=True, help="of train_network")
+    options.add_argument("--network", type=Path, required=True, help="base networks")
     options.add_argument("--modification", required=True, help="such as pgd@0.1")
     options.add_argument(
         "--attack", type=json.loads, required=True, help='{"attack": "pgd", "epsilon": 0.1, …}'

@@ -106,7 +106,7 @@ def suffixes_of(args: argparse.Namespace, target: torch.device) -> list[Stack | 
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--data", type=Path, required=True, help="test split")
-    options.add_argument("--network", type=Path, required=True, help="of train_network")
+    options.add_argument("--network", type=Path, required=True, help="base networks")
     options.add_argument(
         "--noisy",
         type=Path,

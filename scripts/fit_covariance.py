@@ -126,7 +126,7 @@ if __name__ == "__main__":
     clean = options.add_mutually_exclusive_group(required=True)
     clean.add_argument("--activations", type=Path, help="of the clean images, recorded")
     clean.add_argument("--data", type=Path, help="the clean images: a split of prepare_dataset")
-    options.add_argument("--network", type=Path, required=True, help="of train_network")
+    options.add_argument("--network", type=Path, required=True, help="base networks")
     options.add_argument("--site", required=True, help="such as L2 or layer3")
     options.add_argument(
         "--rank", required=True, help="eigenpairs kept; or full, explained@SHARE, held_out"

@@ -90,7 +90,7 @@ def hidden_of(
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--data", type=Path, required=True, help="training split")
-    options.add_argument("--network", type=Path, required=True, help="of train_network")
+    options.add_argument("--network", type=Path, required=True, help="base networks")
     options.add_argument(
         "--activations", type=Path, help="of record_activations; default: computed here"
     )

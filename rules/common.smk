@@ -42,7 +42,7 @@ VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
 wildcard_constraints:
     dataset=r"[^/@]+",
     modification=r"[a-z0-9_.]+@[0-9.e-]+",
-    attack=r"[a-z0-9_]+@[0-9.e-]+",
+    attack=r"[a-z0-9_.]+@[0-9.e-]+",
     split="|".join(SPLITS),
     regime=r"retrain|inference",
     network=r"[^/]+",
@@ -145,7 +145,24 @@ def network_of(w):
 def attack(modification):
     """Name, ε and budget of an attack, as command lines take them."""
     entry, epsilon = modifications.parse(modification)
-    return {"attack": entry.name, "epsilon": epsilon, **STUDY.budget(entry.name)}
+    name = modifications.attack_of(entry.name)
+    return {"attack": name, "epsilon": epsilon, **STUDY.budget(entry.name)}
+
+
+def budgets_of(experiment):
+    """What each attack among the targets of an experiment may do, by its name."""
+    found = {}
+    for job in plan.evaluations(STUDY, experiment):
+        for target in filter(is_attack, targets_of(job)):
+            known = attack(target)
+            del known["epsilon"]
+            found[target.partition("@")[0]] = known
+    return found
+
+
+def gated_records(experiment):
+    """The records that the order of the attacks is checked on."""
+    return records_of(experiment) if STUDY.checks[experiment].gates else []
 
 
 def dataset_of(network):

@@ -145,6 +145,7 @@ rule check_results:
         unpack(lambda w: published_of(w.experiment)),
         code=code_of("check_results"),
         table=f"{TABLE}.parquet",
+        records=lambda w: gated_records(w.experiment),
     output:
         report=f"{CHECKS}.json",
         cells=f"{CHECKS}_cells.parquet",
@@ -165,11 +166,16 @@ rule check_results:
             f"--{kind.replace('_', '-')} {table}"
             for kind, table in published_of(w.experiment).items()
         ),
+        gates=lambda w, input: (
+            f"--records {input.records} --budgets {shlex.quote(json.dumps(budgets_of(w.experiment)))}"
+            if input.records
+            else ""
+        ),
     message:
         "Checking experiment {wildcards.experiment}"
     shell:
         "python scripts/check_results.py --table {input.table} --checks {params.checks:q}"
-        " {params.published} --report {output.report} --cells {output.cells} 2> {log}"
+        " {params.published} {params.gates} --report {output.report} --cells {output.cells} 2> {log}"
 
 
 # after the figures: what disagrees is to be seen

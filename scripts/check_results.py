@@ -5,6 +5,8 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from noisetransfer.artifacts import (
     read_published,
     read_published_cells,
@@ -12,8 +14,10 @@ from noisetransfer.artifacts import (
     write_json,
     write_table,
 )
-from noisetransfer.checks import evaluate
+from noisetransfer.checks import Check, evaluate
 from noisetransfer.commandline import parser, run
+from noisetransfer.gates import gates
+from noisetransfer.statistics import CELL
 
 
 def main(args: argparse.Namespace) -> None:
@@ -21,11 +25,20 @@ def main(args: argparse.Namespace) -> None:
     given = {name: vars(args)[name] for name in readers if vars(args)[name]}
     published = {name: readers[name](path) for name, path in given.items()}
     found = evaluate(read_table(args.table), args.checks, published)
-    for check in found.checks:
+    checks = [*found.checks, *gates_of(args)]
+    for check in checks:
         print(check, check.cells.to_string(index=False), sep="\n", end="\n\n", file=sys.stderr)
-    write_json(args.report, [check.report() for check in found.checks])
+    write_json(args.report, [check.report() for check in checks])
     if args.cells:
         write_table(args.cells, found.cells)
+
+
+def gates_of(args: argparse.Namespace) -> list[Check]:
+    if not args.records:
+        return []
+    wanted = [*CELL, "image", "label", "prediction"]
+    records = pd.concat([read_table(path)[wanted] for path in args.records], ignore_index=True)
+    return gates(records, args.budgets)
 
 
 if __name__ == "__main__":
@@ -36,6 +49,19 @@ if __name__ == "__main__":
     )
     options.add_argument("--published", type=Path, help="published heatmap to compare with")
     options.add_argument("--published-cells", type=Path, help="published cells to compare with")
+    options.add_argument(
+        "--records",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="of evaluate: check the order of attacks",
+    )
+    options.add_argument(
+        "--budgets",
+        type=json.loads,
+        default={},
+        help='of the attacks: {"pgd.weak": {"attack": "pgd", "steps": 5, …}}',
+    )
     options.add_argument("--report", type=Path, required=True, help="verdicts, JSON")
     options.add_argument("--cells", type=Path, help="Parquet of the compared cells")
     run(main, options)

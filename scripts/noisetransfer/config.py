@@ -25,7 +25,7 @@ from noisetransfer.arms import ARMS, UNSCALED
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.consistency import faults
 from noisetransfer.errors import StudyError
-from noisetransfer.modifications import canonical
+from noisetransfer.modifications import attack_of, canonical
 from noisetransfer.plan import OWN
 from noisetransfer.ranks import parse_rank
 from noisetransfer.variants import variant
@@ -367,6 +367,12 @@ class Checks(Model):
         le=1,
         description="least mean gain over identity of arm full where source = target",
     )
+    gates: bool = Field(
+        default=False,
+        strict=True,
+        description="whether attacks must be in order: the study fails where an adaptive one does less than "
+        "a weaker one, at one epsilon",
+    )
     published: Published | None = None
     published_cells: PublishedCells | None = None
 
@@ -383,7 +389,9 @@ class Study(Model):
     noise: Noise
     evaluation: Evaluation = Evaluation()
     attacks: dict[str, dict[str, Any]] = Field(
-        default={}, description="budgets; an attack that is not listed has its usual one"
+        default={},
+        description="budgets; an attack that is not listed has its usual one; ATTACK.NAME is the same attack "
+        "with another budget, whose other keys are those of ATTACK",
     )
     suites: dict[ID, Suite] = {}
     experiments: dict[ID, Grids] = Field(min_length=1)
@@ -404,8 +412,10 @@ class Study(Model):
         return self.networks[variant(id).base]
 
     def budget(self, attack: str) -> dict[str, Any]:
-        """Return the hyperparameters of an attack."""
-        return ATTACKS[attack].budget.model_validate(self.attacks.get(attack, {})).model_dump()
+        """Return the hyperparameters of an attack, or of one with a budget of its own, `ATTACK.NAME`."""
+        own = attack_of(attack)
+        keys = self.attacks.get(own, {}) | self.attacks.get(attack, {})
+        return ATTACKS[own].budget.model_validate(keys).model_dump()
 
     def figures_of(self, experiment: str) -> list[str]:
         """Return the kinds of figure that an experiment is drawn as."""

@@ -12,7 +12,7 @@ from noisetransfer.attacks import ATTACKS
 from noisetransfer.corrupted_sets import SETS, misfit
 from noisetransfer.datasets import DATASETS, find, too_large
 from noisetransfer.errors import StudyError
-from noisetransfer.modifications import MODIFICATIONS, parse
+from noisetransfer.modifications import MODIFICATIONS, attack_of, is_budgeted, parse
 from noisetransfer.plan import OWN, evaluations, members, pairs, trials_of
 from noisetransfer.variants import variant
 
@@ -29,6 +29,7 @@ def faults(study: Study) -> list[str]:
         _bad_images,
         _bad_splits,
         _bad_grids,
+        _missing_budgets,
         _bad_read_images,
         _computed_twice,
         _bad_figures,
@@ -82,7 +83,7 @@ def _unknown_in_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
     for unit in (part for target in grid.targets for part in target.split("+")):
         if unit != OWN and not unit.endswith(f"@{OWN}"):
             yield from _unknown_unit(study, f"{place}.targets", unit)
-        elif unit != OWN and unit.removesuffix(f"@{OWN}") not in MODIFICATIONS:
+        elif unit != OWN and not _is_modification(unit.removesuffix(f"@{OWN}")):
             yield f"{place}.targets: unknown modification in {unit!r}"
         if not grid.sources and (unit == OWN or unit.endswith(f"@{OWN}")):
             yield f"{place}.targets: {unit} needs sources"
@@ -108,6 +109,10 @@ def _bad_network_of_grid(place: str, grid: Grid, id: str, network: Network) -> I
         )
 
 
+def _is_modification(name: str) -> bool:
+    return name in MODIFICATIONS or is_budgeted(name)
+
+
 def _unknown_unit(study: Study, place: str, unit: str) -> Iterable[str]:
     if "@" not in unit and unit not in study.suites:
         yield (
@@ -117,16 +122,20 @@ def _unknown_unit(study: Study, place: str, unit: str) -> Iterable[str]:
 
 
 def _bad_budget(study: Study, name: str) -> Iterable[str]:
-    if name not in ATTACKS:
+    attack = attack_of(name)
+    if attack not in ATTACKS:
         yield f"attacks: unknown {name!r}; allowed: {_list(ATTACKS)}"
+        return
+    if name != attack and not is_budgeted(name):
+        yield f"attacks.{name}: write ATTACK.NAME with a NAME of a-z, 0-9 and _"
         return
     try:
         study.budget(name)
     except ValidationError as error:
-        allowed = _list(ATTACKS[name].budget.model_fields)
+        allowed = _list(ATTACKS[attack].budget.model_fields)
         for fault in error.errors():
             key = ".".join(map(str, fault["loc"]))
-            yield f"attacks.{name}.{key}: {fault['msg']} (keys of {name}: {allowed})"
+            yield f"attacks.{name}.{key}: {fault['msg']} (keys of {attack}: {allowed})"
 
 
 def _bad_dataset(name: str, section: Dataset) -> Iterable[str]:
@@ -186,6 +195,18 @@ def _bad_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
                 pairs(study.suites, source, target)
             except StudyError as error:
                 yield f"{place}.targets: {target} of {source}: {error}"
+
+
+def _missing_budgets(study: Study) -> Iterable[str]:
+    """Find attacks with a budget of their own, `ATTACK.NAME`, that the study does not give."""
+    for name in study.experiments:
+        for job in evaluations(study, name):
+            for source, targets in pairs(study.suites, job.source, job.suite).items():
+                used = [parse(id)[0].name for id in (source, *targets) if id != NO_SOURCE]
+                for attack in filter(is_budgeted, used):
+                    if attack not in study.attacks:
+                        budgets = _list(filter(is_budgeted, study.attacks))
+                        yield f"experiments.{name}: attacks has no {attack!r}; allowed: {budgets}"
 
 
 def _bad_read_images(study: Study) -> Iterable[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,9 @@ from noisetransfer.intervals import CONFIDENCE
 from noisetransfer.statistics import CELL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
+
+    Budget = Mapping[str, Any]
 
 ORDER = (
     ("random_noise", "fgm"),
@@ -30,33 +33,71 @@ ORDER = (
 )
 """(weaker, stronger) attacks: at one ε, accuracy under the stronger one is lower, or as low."""
 
+EFFORT = ("passes", "steps", "restarts")
+"""Keys of a budget of which more makes an attack no weaker."""
+
 _IMAGE = [name for name in CELL if name not in ("target", "trial")]
 
 
-def gates(records: pd.DataFrame) -> list[Check]:
+def gates(records: pd.DataFrame, budgets: Mapping[str, Budget]) -> list[Check]:
     """Check the order of all attacks at one ε that were targets of the same networks on the same images.
 
-    A study fails by a gate only if the stronger attack is an adaptive one.
+    A stronger attack is one that stands behind another in `ORDER` and sees the noisy network, with the
+    greatest effort of those that the records hold; or the same attack with more draws, steps or restarts and
+    an else equal budget. A study fails by a gate only if the stronger attack is an adaptive one.
 
     Args:
         records: of evaluations: columns `statistics.CELL`, image, label, prediction.
+        budgets: of every attack among the targets, by its name: {"attack": of the registry, and its budget}.
 
     Returns:
-        one check per pair of `ORDER` that the records hold; see `stronger`.
+        one check per pair that the records hold; see `stronger`.
 
     Raises:
         StudyError: as `stronger`.
     """
     parts = records["target"].str.partition("@")
     found = records.assign(attack=parts[0], target=parts[2])  # targets of one ε are one cell
-    present = set(found["attack"])
+    present = {name: own for name, own in budgets.items() if name in set(found["attack"])}
     checks = []
-    for weak, strong in ORDER:
+    for weak, strong in ordered(present):
         pair = [found[found["attack"] == name] for name in (weak, strong)]
-        if {weak, strong} <= present and set(pair[0]["target"]) & set(pair[1]["target"]):
+        if set(pair[0]["target"]) & set(pair[1]["target"]):
             name = f"accuracy under {strong} minus under {weak}"
-            checks.append(stronger(*pair, name=name, required=ATTACKS[strong].adaptive))
+            required = ATTACKS[present[strong]["attack"]].adaptive
+            checks.append(stronger(*pair, name=name, required=required))
     return checks
+
+
+def ordered(budgets: Mapping[str, Budget]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs (weaker, stronger) among attacks, by their names; arguments as of `gates`."""
+    open_eyed = {n: b for n, b in budgets.items() if b.get("against", "noisy") == "noisy"}
+    for weak, strong in product(open_eyed, repeat=2):
+        pair = open_eyed[weak], open_eyed[strong]
+        behind = (pair[0]["attack"], pair[1]["attack"]) in ORDER
+        if _same_but_more(*pair) or (behind and _greatest(strong, open_eyed)):
+            yield weak, strong
+
+
+def _effort(budget: Budget) -> tuple[int, ...]:
+    return tuple(int(budget.get(key, 1)) for key in EFFORT)
+
+
+def _rest(budget: Budget) -> dict[str, Any]:
+    return {key: value for key, value in budget.items() if key not in EFFORT}
+
+
+def _same_but_more(weaker: Budget, stronger: Budget) -> bool:
+    """Tell whether two budgets differ in one kind of effort alone, of which the second has more."""
+    pairs = list(zip(_effort(weaker), _effort(stronger), strict=True))
+    differing = [less < more for less, more in pairs if less != more]
+    return differing == [True] and _rest(weaker) == _rest(stronger)
+
+
+def _greatest(name: str, budgets: Mapping[str, Budget]) -> bool:
+    """Tell whether no other budget of the same attack, else equal, takes more effort."""
+    alike = [b for b in budgets.values() if _rest(b) == _rest(budgets[name])]
+    return _effort(budgets[name]) == max(map(_effort, alike))
 
 
 def stronger(

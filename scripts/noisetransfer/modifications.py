@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Literal
@@ -192,8 +192,24 @@ def parse(id: str) -> tuple[Modification, float]:
     name, at, text = id.partition("@")
     if not at:
         raise StudyError(f"{id!r} has no '@': write name@strength, e.g. motion_blur@5")
-    modification = MODIFICATIONS.get(name) or _paired(id, name)
+    modification = MODIFICATIONS.get(name) or _budgeted(name) or _paired(id, name)
     return modification, _strength(id, modification, text)
+
+
+def attack_of(name: str) -> str:
+    """Return the attack of the registry that a name means: "auto_pgd_eot.m50" is an "auto_pgd_eot"."""
+    return name.partition(".")[0]
+
+
+def is_budgeted(name: str) -> bool:
+    """Tell whether a name means an attack with a budget of its own: "auto_pgd_eot.m50"."""
+    attack = MODIFICATIONS.get(attack_of(name))
+    known = attack is not None and attack.kind == "attack"
+    return known and re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", name) is not None
+
+
+def _budgeted(name: str) -> Modification | None:
+    return replace(MODIFICATIONS[attack_of(name)], name=name) if is_budgeted(name) else None
 
 
 def _paired(id: str, name: str) -> Modification:
@@ -205,7 +221,8 @@ def _paired(id: str, name: str) -> Modification:
     published = " and ".join(f"{name}.NAME" for name in OFFICIAL)
     raise StudyError(
         f"{id!r}: unknown modification {name!r}; known are {known}; {published} with the NAME of a "
-        f"corruption; {PAIRED}NAME for images of your own (a NAME of a-z, 0-9 and _)"
+        f"corruption; {PAIRED}NAME for images of your own (a NAME of a-z, 0-9 and _); ATTACK.NAME with a "
+        "budget of its own"
     )
 
 

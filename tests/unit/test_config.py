@@ -80,7 +80,7 @@ KEYS = {
     "noise.ridge": "absolute, held_out, relative",
     "evaluation": "bfloat16, channels_last, compile, passes",
     "experiments.transfer": "network, regime, site, sources, targets, tau",
-    "checks.transfer": "clean_accuracy, own_gain, published, published_cells",
+    "checks.transfer": "clean_accuracy, gates, own_gain, published, published_cells",
 }
 
 
@@ -360,6 +360,18 @@ FAULTS = {
     "budget of an attack that has none": (
         {"attacks.fgm": {"steps": 5}},
         "attacks.fgm.steps: Extra inputs are not permitted (keys of fgm: (none))",
+    ),
+    "key in a budget of its own": (
+        {"attacks": {"pgd.weak": {"restarts": 5}}},
+        "attacks.pgd.weak.restarts: Extra inputs are not permitted (keys of pgd: step_size, steps)",
+    ),
+    "name of a budget": (
+        {"attacks": {"pgd.Weak": {}}},
+        "attacks.pgd.Weak: write ATTACK.NAME with a NAME of a-z, 0-9 and _",
+    ),
+    "attack whose own budget is missing": (
+        {"attacks": {"pgd.weak": {}}, TARGETS: ["pgd.week@0.1"]},
+        "experiments.transfer: attacks has no 'pgd.week'; allowed: pgd.weak",
     ),
     "clean images in a suite of sources": (
         {SOURCES: ["all"]},
@@ -793,6 +805,13 @@ def test_attack_that_is_not_listed_has_its_usual_budget(attack, budget):
 def test_budget_that_is_listed_in_part_is_completed():
     budget = load(edited({"attacks.auto_pgd": {"restarts": 1}})).budget("auto_pgd")
     assert budget == ART["auto_pgd"] | {"restarts": 1}
+
+
+def test_a_budget_of_its_own_has_the_other_keys_of_the_attack():
+    attacks = {"auto_pgd": {"restarts": 1}, "auto_pgd.short": {"steps": 7}}
+    study = load(edited({"attacks": attacks, TARGETS: ["all", "auto_pgd.short@0.1"]}))
+    assert study.budget("auto_pgd.short") == ART["auto_pgd"] | {"restarts": 1, "steps": 7}
+    assert study.budget("auto_pgd") == ART["auto_pgd"] | {"restarts": 1}
 
 
 def test_a_variant_of_a_network_has_the_section_of_its_base():

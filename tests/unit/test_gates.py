@@ -4,7 +4,7 @@ import pytest
 
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.errors import StudyError
-from noisetransfer.gates import ORDER, gates, stronger
+from noisetransfer.gates import ORDER, gates, ordered, stronger
 from noisetransfer.modifications import MODIFICATIONS
 
 
@@ -77,18 +77,23 @@ def test_many_cells_widen_the_intervals():
     assert many.value < one.value
 
 
+def budget(attack, **own):
+    return {"attack": attack, **ATTACKS[attack].budget.model_validate(own).model_dump()}
+
+
 def test_gates_of_a_study_are_those_of_its_attacks_at_one_epsilon():
+    accuracies = {
+        "fgm@0.1": 0.5,
+        "pgd@0.1": 0.4,
+        "pgd_eot@0.1": 0.6,
+        "auto_pgd_eot@0.2": 0.9,
+        "clean@0": 0.99,
+        "square@0.1": 0.99,
+    }
+    attacks = ("fgm", "pgd", "pgd_eot", "auto_pgd_eot", "square")
     found = gates(
-        pd.concat(
-            [
-                records(0.5, "fgm@0.1"),
-                records(0.4, "pgd@0.1"),
-                records(0.6, "pgd_eot@0.1"),
-                records(0.9, "auto_pgd_eot@0.2"),
-                records(0.99, "clean@0"),
-                records(0.99, "square@0.1"),
-            ]
-        )
+        pd.concat([records(accuracy, target) for target, accuracy in accuracies.items()]),
+        {name: budget(name) for name in attacks},
     )
     verdicts = {check.name: check.verdict for check in found}
     assert verdicts == {
@@ -97,8 +102,47 @@ def test_gates_of_a_study_are_those_of_its_attacks_at_one_epsilon():
     }
 
 
+def test_more_draws_must_not_leave_more_images_right():
+    budgets = {
+        "auto_pgd_eot": budget("auto_pgd_eot"),
+        "auto_pgd_eot.m1": budget("auto_pgd_eot", passes=1),
+    }
+    few, many = records(0.5, "auto_pgd_eot.m1@0.1"), records(0.6, "auto_pgd_eot@0.1")
+    (check,) = gates(pd.concat([few, many]), budgets)
+    assert check.name == "accuracy under auto_pgd_eot minus under auto_pgd_eot.m1"
+    assert check.verdict == "FAIL"
+
+
+EOT = {
+    "m1": {"passes": 1},
+    "m20": {},
+    "m5_s20": {"passes": 5, "steps": 20},
+    "m5": {"passes": 5},
+    "m5_r5": {"passes": 5, "restarts": 5},
+    "margin": {"loss": "margin"},
+    "base": {"against": "base", "passes": 50},
+    "known": {"against": "known_seed", "passes": 50},
+}
+
+
+def test_what_is_an_order_and_what_is_not():
+    attacks = {name: budget("auto_pgd_eot", **own) for name, own in EOT.items()}
+    pairs = set(ordered({"pgd": budget("pgd"), **attacks}))
+    assert pairs == {
+        ("m1", "m5"),
+        ("m1", "m20"),
+        ("m5", "m20"),
+        ("m5_s20", "m5"),
+        ("m5", "m5_r5"),
+    }
+    # of the attacks behind another only those with the greatest effort, as far as budgets are alike
+    found = set(ordered({"auto_pgd": budget("auto_pgd"), **attacks}))
+    assert found - pairs == {("auto_pgd", "m20"), ("auto_pgd", "margin")}
+
+
 def test_only_adaptive_attacks_fail_a_study():
-    (check,) = gates(pd.concat([records(0.4, "fgm@0.1"), records(0.5, "pgd@0.1")]))
+    both = pd.concat([records(0.4, "fgm@0.1"), records(0.5, "pgd@0.1")])
+    (check,) = gates(both, {name: budget(name) for name in ("fgm", "pgd")})
     assert check.verdict == "differs"
 
 

@@ -150,6 +150,7 @@ def test_parse():
         ("cifar10_c.fog@3", "cifar10_c.fog", "official", "weather", 3),
         ("imagenet_c.zoom_blur@5", "imagenet_c.zoom_blur", "official", "blur", 5),
         ("paired.rain@1", "paired.rain", "paired", "paired", 1),
+        ("auto_pgd_eot.m50@0.1", "auto_pgd_eot.m50", "attack", "adversarial", 0.1),
     ],
 )
 def test_parse_what_is_read(id, name, kind, family, strength):
@@ -166,7 +167,7 @@ UNKNOWN = (
     "elastic_transform, pixelate, jpeg_compression, saturate, elastic, perspective, rotate, obstruction, "
     "fgm, pgd, auto_pgd, square, random_noise, pgd_eot, auto_pgd_eot, square_eot, pgd_l2_eot, "
     "auto_pgd_l2_eot, clean; cifar10_c.NAME and imagenet_c.NAME with the NAME of a corruption; "
-    "paired.NAME for images of your own (a NAME of a-z, 0-9 and _)"
+    "paired.NAME for images of your own (a NAME of a-z, 0-9 and _); ATTACK.NAME with a budget of its own"
 )
 
 

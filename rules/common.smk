@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from noisetransfer import dependencies, modifications, plan
 from noisetransfer.arms import NO_SOURCE
-from noisetransfer.config import CURVES, HEATMAP
+from noisetransfer.config import AUDIT, CURVES, HEATMAP
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import (
     CALIBRATION,
@@ -31,6 +31,8 @@ NOISY = f"{RESULTS}/noisy/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
 RECORDS = f"{RESULTS}/evaluation/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.parquet"
 TABLE = f"{RESULTS}/tables/{{experiment}}"
 LOSSES = f"{RESULTS}/tables/{{experiment}}_losses"
+AUDITED = f"{RESULTS}/tables/{{experiment}}_audit"
+VERDICTS = f"{RESULTS}/tables/{{experiment}}_verdicts"
 CHECKS = f"{RESULTS}/checks/{{experiment}}"
 FIGURES = f"{RESULTS}/figures"
 LOGS = f"{RESULTS}/logs"
@@ -480,8 +482,10 @@ def drawn_from(w):
 
 
 def tables_of(experiment):
-    curves = "learning_curve" in STUDY.figures_of(experiment)
-    return [TABLE, LOSSES] if curves else [TABLE]
+    drawn = STUDY.figures_of(experiment)
+    losses = [LOSSES] if "learning_curve" in drawn else []
+    audit = [AUDITED, VERDICTS] if AUDIT in drawn else []
+    return [TABLE, *losses, *audit]
 
 
 def headlines_of(experiment):

@@ -50,6 +50,32 @@ rule tabulate_losses:
         " --output {output} 2> {log}"
 
 
+rule tabulate_audit:
+    input:
+        code=code_of("tabulate_audit"),
+        records=lambda w: records_of(w.experiment),
+    output:
+        audit=multiext(AUDITED, ".parquet", ".csv"),
+        verdicts=multiext(VERDICTS, ".parquet", ".csv"),
+    log:
+        f"{LOGS}/tabulate_audit/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tabulate_audit/{{experiment}}.tsv"
+    conda:
+        "../envs/plot.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    params:
+        code=version_of(code_of("tabulate_audit")),
+        budgets=lambda w: json.dumps(budgets_of(w.experiment)),
+    message:
+        "Audit of experiment {wildcards.experiment}"
+    shell:
+        "python scripts/tabulate_audit.py --records {input.records} --budgets {params.budgets:q}"
+        " --audit {output.audit} --verdicts {output.verdicts} 2> {log}"
+
+
 rule plot_transfer:
     input:
         code=code_of("plot_transfer"),
@@ -109,6 +135,33 @@ rule plot_experiment:
         "Figure {wildcards.kind} of {wildcards.experiment}"
     shell:
         "python scripts/plot_experiment.py --table {input.table} --kind {wildcards.kind}"
+        " --title {params.title:q} --output {output} 2> {log}"
+
+
+rule plot_audit:
+    input:
+        code=code_of("plot_audit"),
+        audit=f"{AUDITED}.parquet",
+        verdicts=f"{VERDICTS}.parquet",
+    output:
+        multiext(f"{FIGURES}/{{experiment}}_audit", *[f".{f}" for f in FORMATS]),
+    log:
+        f"{LOGS}/plot_audit/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_audit/{{experiment}}.tsv"
+    localrule: True
+    conda:
+        "../envs/plot.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=version_of(code_of("plot_audit")),
+        title=lambda w: f"{STUDY.study}, {w.experiment}",
+    message:
+        "Figure of the audit {wildcards.experiment}"
+    shell:
+        "python scripts/plot_audit.py --audit {input.audit} --verdicts {input.verdicts}"
         " --title {params.title:q} --output {output} 2> {log}"
 
 

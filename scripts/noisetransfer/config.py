@@ -306,6 +306,9 @@ class Grid(Model):
 HEATMAP = "transfer_heatmap"
 """The figure of an experiment that names none."""
 
+AUDIT = "audit"
+"""The figure of what attackers of more effort and knowledge leave of the gains."""
+
 CURVES = {
     "strength": {"tau"},
     "attack_transfer": {"tau"},
@@ -318,7 +321,9 @@ CURVES = {
 """Figures of curves, and in what the noises of one source may differ in them."""
 
 Grids = Annotated[list[Grid], OneOrMore, Field(min_length=1)]
-FigureKind = Annotated[str, AfterValidator(lambda v: _one_of(v, (HEATMAP, *CURVES), "figure"))]
+FigureKind = Annotated[
+    str, AfterValidator(lambda v: _one_of(v, (HEATMAP, AUDIT, *CURVES), "figure"))
+]
 
 
 class Published(Model):

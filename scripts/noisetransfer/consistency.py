@@ -12,7 +12,7 @@ from noisetransfer.attacks import ATTACKS
 from noisetransfer.corrupted_sets import SETS, misfit
 from noisetransfer.datasets import DATASETS, find, too_large
 from noisetransfer.errors import StudyError
-from noisetransfer.modifications import MODIFICATIONS, attack_of, is_budgeted, parse
+from noisetransfer.modifications import FLOOR, MODIFICATIONS, attack_of, is_budgeted, parse
 from noisetransfer.plan import OWN, evaluations, members, pairs, trials_of
 from noisetransfer.variants import variant
 
@@ -257,6 +257,7 @@ def _computed_twice(study: Study) -> Iterable[str]:
 
 def _bad_figures(study: Study) -> Iterable[str]:
     for name in study.experiments:
+        yield from _bad_audit(study, name)
         for kind in study.figures_of(name):
             for field, values in _variants_of_a_source(study, name).items():
                 if len(values) > 1 and field not in study.may_vary(kind):
@@ -264,6 +265,26 @@ def _bad_figures(study: Study) -> Iterable[str]:
                         f"figures.{name}: {kind} shows one {field} of a source, but {name} has "
                         f"{_list(values)}; split the experiment or choose another figure"
                     )
+
+
+def _bad_audit(study: Study, experiment: str) -> Iterable[str]:
+    """Find an audit that lacks what it compares: arm none, both kinds of attacks at one ε."""
+    if "audit" not in study.figures_of(experiment):
+        return
+    if "none" not in study.noise.arms:
+        yield f"figures.{experiment}: audit needs none among noise.arms"
+    found: dict[bool, set[float]] = {True: set(), False: set()}
+    for job in evaluations(study, experiment):
+        for targets in pairs(study.suites, job.source, job.suite).values():
+            for modification, epsilon in map(parse, targets):
+                if modification.kind == "attack" and modification.name != FLOOR:
+                    adaptive = ATTACKS[attack_of(modification.name)].adaptive
+                    found[adaptive].add(epsilon)
+    if not found[True] & found[False]:
+        yield (
+            f"figures.{experiment}: audit needs an attack through one draw a gradient (such as pgd) and an "
+            "adaptive one (such as auto_pgd_eot) at one epsilon among the targets"
+        )
 
 
 def _variants_of_a_source(study: Study, experiment: str) -> dict[str, set[str]]:

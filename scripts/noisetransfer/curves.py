@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass, field
-from itertools import cycle
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
@@ -23,6 +21,7 @@ from noisetransfer.arms import NO_SOURCE, UNSCALED
 from noisetransfer.errors import StudyError
 from noisetransfer.figures import CELL_INCHES, annotated
 from noisetransfer.intervals import FEWEST, intervals
+from noisetransfer.looks import ARMS, Style, shades, styles
 from noisetransfer.modifications import MODIFICATIONS, parse
 from noisetransfer.statistics import CELL
 from noisetransfer.variants import variant
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
     from numpy.typing import NDArray
 
-    Style = dict[str, Any]
     Place = tuple[int, int]
 
 _LARGE, _SMALL = (3.2, 2.8), (1.9, 1.7)  # panels of many lines, of many columns, in inches
@@ -43,20 +41,6 @@ ACROSS = 5
 
 AXES = {"corruption": "severity", "transform": "scale", "attack": "ε"}
 """What the strength of a kind of modification is."""
-
-# Okabe and Ito's colours, black on; in black and white the line style and the marker tell lines apart
-_LOOKS: tuple[tuple[str, Any, str], ...] = (
-    ("#000000", ":", "s"),
-    ("#E69F00", "--", "^"),
-    ("#009E73", "-.", "D"),
-    ("#0072B2", "-", "o"),
-    ("#D55E00", (0, (8, 2)), "v"),
-    ("#CC79A7", (0, (3, 1, 1, 1, 1, 1)), "P"),
-    ("#56B4E9", (0, (5, 1)), "X"),
-    ("#999999", (0, (1, 1)), "<"),
-    ("#6B4C1E", (0, (8, 2, 1, 2)), ">"),
-)
-_ARMS = "none", "identity", "diagonal", "full", "rotated", "permuted", "signal", "pooled"
 
 _PANEL = ["column", "row", "panel", "xlabel", "x"]
 _SINGLE: Style = {"markersize": 2.5, "alpha": 0.6, "label": "_single trials"}
@@ -84,7 +68,7 @@ class _Frame:
         inches: width and height of a panel.
         note: added to the footnote.
         names: lines whose name in the legend is another.
-        styles: lines whose look is not that of `_styles`.
+        styles: lines whose look is not that of `looks.styles`.
     """
 
     title: str
@@ -211,7 +195,7 @@ def adversarial_training(table: pd.DataFrame, *, title: str) -> Figure:
         inches=_LARGE,
         note="Structured noise on clean images (ε = 0): mean over its sources.",
         names={"none": "undefended", "full": "structured noise (full)"},
-        styles=_shades(sorted(set(points["line"]) - set(_ARMS))),
+        styles=shades(sorted(set(points["line"]) - set(ARMS))),
     )
     return _draw(points.assign(x=points["strength"]), frame)
 
@@ -239,7 +223,7 @@ def input_noise(table: pd.DataFrame, *, title: str) -> Figure:
         xlabel="σ of the input noise",
         x=shaped["input_noise"],
     )
-    names = {"none": "input noise alone"} | {arm: f"with {arm} noise" for arm in _ARMS[1:]}
+    names = {"none": "input noise alone"} | {arm: f"with {arm} noise" for arm in ARMS[1:]}
     frame = _Frame(title, note="Clean images: mean over sources.", names=names)
     return _draw(_with_plain(shaped, rows), frame)
 
@@ -285,14 +269,14 @@ def published_cells(table: pd.DataFrame, *, title: str) -> Figure:
     _need(table, ["arm", "agrees", *(v + end for v in ("published", "measured") for end in ends)])
     figure = Figure(figsize=(6.2, 5.4), layout="constrained")
     axis = figure.subplots()
-    styles = {arm: {**s, "linestyle": "none"} for arm, s in _styles(table["arm"]).items()}
-    for arm, style in styles.items():
+    marks = {arm: {**s, "linestyle": "none"} for arm, s in styles(table["arm"]).items()}
+    for arm, style in marks.items():
         _cells(axis, table[table["arm"] == arm], {**style, "label": arm})
     axis.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, zorder=0)
     axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     axis.set(xlabel="published accuracy", ylabel="measured accuracy")
     note = f"{int(table['agrees'].sum())} of {len(table)} cells agree; open markers do not."
-    _legend(figure, styles, {}, f"{note} Bars: confidence intervals.")
+    _legend(figure, marks, {}, f"{note} Bars: confidence intervals.")
     figure.suptitle(title, fontsize=13)
     return figure
 
@@ -506,12 +490,12 @@ def _draw(points: pd.DataFrame, frame: _Frame) -> Figure:
     """Draw points in panels: the mean over trials, with its interval."""
     placed = _placed(points, frame.across)
     means = intervals(placed, ["down", "right", "line", "x"], "value")
-    styles = {**_styles(placed["line"]), **frame.styles}
+    looks = {**styles(placed["line"]), **frame.styles}
     figure, axes = _grid(placed, frame)
     for place, axis in axes.items():
-        _panel(axis, _at(placed, place), _at(means, place), styles)
+        _panel(axis, _at(placed, place), _at(means, place), looks)
     _name_axes(axes, placed, frame)
-    _legend(figure, styles, frame.names, f"{_told(means['trials'])} {frame.note}")
+    _legend(figure, looks, frame.names, f"{_told(means['trials'])} {frame.note}")
     return figure
 
 
@@ -598,32 +582,6 @@ def _name_axes(axes: dict[Place, Axes], placed: pd.DataFrame, frame: _Frame) -> 
         axis.tick_params(
             labelleft=(down, right - 1) not in axes, labelbottom=lowest or not frame.ticks
         )
-
-
-def _styles(lines: Iterable[str]) -> dict[str, Style]:
-    """Return the look of every line: an arm always has its own, other lines those left, in order."""
-    named = list(dict.fromkeys(lines))
-    arms = {arm: look for arm, look in zip(_ARMS, _LOOKS, strict=False) if arm in named}
-    free = cycle(look for look in _LOOKS[2:] if look not in arms.values())
-    looks = arms | {line: next(free) for line in named if line not in arms}
-    return {line: _style(*look) for line, look in looks.items()}
-
-
-def _style(colour: Any, dashes: Any, marker: str) -> Style:
-    return {
-        "color": colour,
-        "linestyle": dashes,
-        "marker": marker,
-        "markersize": 3.5,
-        "linewidth": 1.3,
-    }
-
-
-def _shades(lines: Sequence[str]) -> dict[str, Style]:
-    """Return looks for lines that are in order, from light to dark."""
-    shades = colormaps["YlOrBr"](np.linspace(0.35, 1.0, len(lines)))
-    looks = zip(lines, shades, cycle("^vDPX<>p*"), strict=False)
-    return {line: _style(shade, "--", marker) for line, shade, marker in looks}
 
 
 def _told(trials: pd.Series[int]) -> str:

@@ -41,6 +41,9 @@ OFFICIAL = ("cifar10_c", "imagenet_c")
 PAIRED = "paired."
 """What the names of the user's own modified images start with: `paired.rain@1`."""
 
+FLOOR = "random_noise"
+"""The attack that is none: what no attacker may fall behind."""
+
 _CIFAR = (3, 32, 32)  # images that CIFAR-10-C's constants are for
 _SMALLEST = 32  # the side, in pixels, below which imagecorruptions refuses an image
 

@@ -1,0 +1,169 @@
+"""The figure of an audit: accuracy by the attacker's effort and knowledge, and what is left of gains."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from noisetransfer.arms import NO_SOURCE
+from noisetransfer.auditing import COMPETENT, ONE_DRAW, plateau
+from noisetransfer.errors import StudyError
+from noisetransfer.looks import Style, styles
+from noisetransfer.modifications import FLOOR, attack_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+EFFORTS = {"passes": "noise draws a gradient, M", "steps": "gradient steps", "restarts": "restarts"}
+"""Keys of a budget that are swept, and what they are."""
+
+_WORST = {ONE_DRAW: "worst of one draw a gradient", COMPETENT: "worst of all but known seed"}
+_WORDS = {"holds": "holds", "shrinks": "shrinks", "vanishes": "vanishes", "absent": "no gain"}
+_REST = ["loss", "against"]
+
+
+def audit(table: pd.DataFrame, judged: pd.DataFrame, *, title: str) -> Figure:
+    """Draw an audit: above effort, below knowledge and verdicts.
+
+    Args:
+        table: as from `auditing.audit_table`.
+        judged: as from `auditing.verdicts`.
+        title: what study and experiment this is.
+
+    Returns:
+        above a panel per kind of effort that was swept, a mark where the plateau begins; below, accuracy by
+        attacker at the ε that most attacks have; and by ε the gains over no noise before and after.
+
+    Raises:
+        StudyError: if there is nothing to draw.
+    """
+    if table.empty or judged.empty:
+        raise StudyError("nothing to draw: no noisy network was attacked, or none has a reference")
+    named = table.assign(line=table["arm"])
+    looks = styles(sorted(named["line"].unique()))
+    shown = _most_attacked(named)
+    sweeps = {key: own for key in EFFORTS if len(own := _swept(shown, key))}
+    figure = Figure(figsize=(11, 8.4), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[1, 1.25], squeeze=False)[:, 0]
+    for axis, (key, own) in zip(
+        above.subplots(1, max(1, len(sweeps)), squeeze=False, sharey=True)[0],
+        sweeps.items(),
+        strict=False,
+    ):
+        _effort(axis, own, key, looks)
+    known, gains = below.subplots(1, 2, width_ratios=[1.1, 1])
+    _knowledge(known, shown, looks)
+    _gains(gains, judged[judged["over"] == judged["over"].iloc[0]], looks)
+    handles = [Line2D([], [], **look, label=line) for line, look in looks.items()]
+    figure.legend(handles=handles, loc="outside right upper", fontsize=9)
+    figure.suptitle(title, fontsize=13)
+    figure.supxlabel(_note(shown, judged), x=0.01, ha="left", fontsize=8)
+    return figure
+
+
+def _most_attacked(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the ε under which most attacks were run."""
+    counts = table.groupby("epsilon")["attack"].nunique()
+    return table[table["epsilon"] == counts.idxmax()]
+
+
+def _swept(table: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Return the attacks that differ in one kind of effort alone: of the largest such group."""
+    adaptive = table[table["against"] == "noisy"]
+    family = adaptive["attack"].map(attack_of).rename("family")
+    others = [family, *(name for name in EFFORTS if name != key), *_REST]
+    groups = [own for _, own in adaptive.groupby(others, dropna=False)]
+    largest = max(groups, key=lambda own: own[key].nunique(), default=adaptive)
+    return largest if largest[key].nunique() > 1 else largest.iloc[:0]
+
+
+def _effort(axis: Axes, own: pd.DataFrame, key: str, looks: Mapping[str, Style]) -> None:
+    for line, look in looks.items():
+        means = own[own["line"] == line].groupby(key)["accuracy"].mean()
+        if means.empty:
+            continue
+        axis.plot(means.index, means, **look)
+        flat = plateau(means.index.to_numpy(), means.to_numpy())
+        if np.isfinite(flat):
+            mark: Style = {"color": look["color"], "markersize": 13, "fillstyle": "none"}
+            axis.plot(flat, means[flat], marker="o", **mark)
+    axis.set_xscale("log")
+    ticks = sorted(own[key].unique())
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    axis.set(xlabel=EFFORTS[key], ylim=(0, None), title=_fixed(own, key))
+    axis.set_ylabel("accuracy")
+    axis.grid(color="0.92")
+
+
+def _fixed(own: pd.DataFrame, key: str) -> str:
+    first = own.iloc[0]
+    names = {"passes": "M", "steps": "steps", "restarts": "restarts"}
+    rest = ", ".join(f"{names[k]} = {first[k]:g}" for k in EFFORTS if k != key)
+    return f"{attack_of(first['attack'])}, ε = {first['epsilon']:g}, {rest}"
+
+
+def _knowledge(axis: Axes, shown: pd.DataFrame, looks: Mapping[str, Style]) -> None:
+    """Draw accuracy by attacker: the weakest above."""
+    means = shown.groupby(["attack", "line"])["accuracy"].mean().unstack()
+    rank = means.mean(axis=1)
+    last = [name for name in (ONE_DRAW, COMPETENT) if name in means.index]
+    first = [name for name in (FLOOR,) if name in means.index]
+    middle = [n for n in rank.sort_values(ascending=False).index if n not in (*first, *last)]
+    order = [*first, *middle, *last]
+    for line, look in looks.items():
+        if line in means:
+            mark = {**look, "linestyle": "none", "markersize": 6}
+            axis.plot(means[line].reindex(order), range(len(order)), **mark)
+    axis.axhline(len(order) - len(last) - 0.5, color="0.6", linewidth=0.8)
+    axis.set_yticks(range(len(order)), [_WORST.get(name, name) for name in order])
+    axis.invert_yaxis()
+    axis.set(xlabel="accuracy", xlim=(0, 1), title=f"by attacker, ε = {shown['epsilon'].iloc[0]:g}")
+    axis.grid(color="0.92")
+
+
+def _gains(axis: Axes, judged: pd.DataFrame, looks: Mapping[str, Style]) -> None:
+    """Draw the gains by ε: hollow as seen through one draw, filled under the worst of all attacks."""
+    places = {epsilon: i for i, epsilon in enumerate(sorted(judged["epsilon"].unique()))}
+    arms = [line for line in looks if line in set(judged["arm"])]
+    for shift, arm in zip(np.linspace(-0.25, 0.25, max(2, len(arms))), arms, strict=False):
+        for row in judged[judged["arm"] == arm].to_dict("records"):
+            x = places[row["epsilon"]] + shift
+            _gain(
+                axis, x - 0.05, row, f"gain_{ONE_DRAW}", {**looks[arm], "markerfacecolor": "white"}
+            )
+            _gain(axis, x + 0.05, row, f"gain_{COMPETENT}", looks[arm])
+            top = max(row[f"gain_{name}_high"] for name in (ONE_DRAW, COMPETENT))
+            text: Style = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 8}
+            axis.text(x, top + 0.01, _WORDS[row["verdict"]], **text)
+    axis.axhline(0, color="0.4", linewidth=0.8)
+    axis.set_xticks(range(len(places)), [f"{epsilon:g}" for epsilon in places])
+    over = {"none": "no noise", "identity": "identity noise"}[judged["over"].iloc[0]]
+    axis.set(xlabel="ε", ylabel=f"gain in accuracy over {over}", title="what is left of the gain")
+    axis.margins(y=0.2)
+    axis.grid(color="0.92", axis="y")
+
+
+def _gain(axis: Axes, x: float, row: Mapping[Any, Any], name: str, look: Style) -> None:
+    reach = [[row[name] - row[f"{name}_low"]], [row[f"{name}_high"] - row[name]]]
+    mark = {**look, "linestyle": "none", "markersize": 6}
+    axis.errorbar([x], [row[name]], yerr=reach, elinewidth=1.0, **mark)
+
+
+def _note(shown: pd.DataFrame, judged: pd.DataFrame) -> str:
+    trials, n = shown["trial"].nunique(), int(shown["n"].max())
+    sources = ", ".join(sorted(set(judged["source"]) - {NO_SOURCE}))
+    return textwrap.fill(
+        f"Mean over {trials} trials of {n} images; noise shaped by {sources}. Rings: least effort after "
+        "which more lowers the accuracy by no more than .01. Gains: hollow, under attacks through one draw a "
+        "gradient; filled, under the worst of all attacks on each image; bars: 95% interval over images, of "
+        "these trials.",
+        150,
+    )

@@ -1,0 +1,178 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from noisetransfer.attacks import ATTACKS
+from noisetransfer.auditing import (
+    attacked,
+    audit_table,
+    plateau,
+    verdict,
+    verdicts,
+    worst_cases,
+)
+from noisetransfer.errors import StudyError
+
+K, N = 20, 200
+
+
+def budget(attack, **own):
+    return {"attack": attack, **ATTACKS[attack].budget.model_validate(own).model_dump()}
+
+
+BUDGETS = {
+    "pgd": budget("pgd"),
+    "auto_pgd_eot": budget("auto_pgd_eot"),
+    "auto_pgd_eot.m1": budget("auto_pgd_eot", passes=1),
+    "auto_pgd_eot.known": budget("auto_pgd_eot", against="known_seed"),
+    "random_noise": budget("random_noise"),
+}
+KEYS = {"study": "s", "network": "v2", "site": "L2", "regime": "retrain"}
+
+
+def records(target, wrong, arm="full", trials=(0, 1), source="pgd@0.1", tau="2.0", draws=K):
+    """Records of N images of which those numbered in `wrong` are wrong."""
+    image = np.arange(N)
+    own = {"source": source, "target": target, "arm": arm, "tau": tau, "K": K}
+    right = ~np.isin(image, list(wrong))
+    frame = pd.DataFrame({"image": image, "label": 1, "prediction": right.astype(int)})
+    frame["draws_correct"] = np.where(right, draws, 0)
+    return pd.concat([frame.assign(trial=trial, **KEYS, **own) for trial in trials])
+
+
+def none(target, wrong):
+    return records(target, wrong, arm="none", source="any", tau="0")
+
+
+def identity(target, wrong):
+    return records(target, wrong, arm="identity", source="any")
+
+
+def judged(*frames):
+    found = attacked(pd.concat(frames), BUDGETS)
+    return verdicts(worst_cases(found, BUDGETS))
+
+
+def test_accuracies_and_budgets_of_an_attack():
+    frames = [records("pgd@0.1", range(50)), records("auto_pgd_eot.m1@0.1", range(80), draws=15)]
+    clean = records("clean@0", [])
+    table = audit_table(attacked(pd.concat([*frames, clean]), BUDGETS), BUDGETS)
+    assert sorted(table["attack"].unique()) == ["auto_pgd_eot.m1", "pgd"]
+    own = table[table["attack"] == "auto_pgd_eot.m1"].iloc[0]
+    assert (own["n"], own["epsilon"], own["passes"], own["against"]) == (N, 0.1, 1, "noisy")
+    assert own["accuracy"] == pytest.approx(0.6)
+    assert own["single_draw"] == pytest.approx(0.6 * 15 / K)
+    # ten draws of twenty, five of them wrong: all are right in C(15, 10) of C(20, 10) cases
+    all_right = math.comb(15, 10) / math.comb(20, 10)
+    assert own["error_in_10"] == pytest.approx(1 - 0.6 * all_right)
+
+
+def test_too_few_draws_leave_the_errors_of_many_tries_open():
+    few = records("pgd@0.1", range(50)).assign(K=4, draws_correct=4)
+    assert audit_table(attacked(few, BUDGETS), BUDGETS)["error_in_10"].isna().all()
+
+
+def test_the_worst_case_is_taken_image_by_image():
+    frames = [
+        records("pgd@0.1", range(50)),
+        records("auto_pgd_eot@0.1", range(40, 100)),
+        records(
+            "auto_pgd_eot.known@0.1", range(200)
+        ),  # sees the noise that scores it: no attacker can
+        records("random_noise@0.1", range(100, 120)),  # no attack
+    ]
+    found = worst_cases(attacked(pd.concat(frames), BUDGETS), BUDGETS)
+    accuracy = found.groupby("attack")["right"].mean()
+    assert accuracy.to_dict() == {"one_draw": 0.75, "competent": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "word"),
+    [(range(60), "holds"), (range(100), "shrinks"), (range(150), "vanishes")],
+)
+def test_verdict_on_the_gain_over_no_noise(adaptive, word):
+    frames = [none("pgd@0.1", range(150)), none("auto_pgd_eot@0.1", range(150))]
+    frames += [records("pgd@0.1", range(50)), records("auto_pgd_eot@0.1", adaptive)]
+    row = judged(*frames).iloc[0]
+    assert (row["over"], row["arm"], row["verdict"]) == ("none", "full", word)
+    assert row["gain_one_draw"] == pytest.approx(0.5)
+    assert row["gain_competent"] == pytest.approx((150 - len(adaptive)) / N)
+    assert (row["n"], row["trials"]) == (N, 2)
+
+
+def test_the_reference_is_attacked_as_hard():
+    """A gain holds where a competent attacker breaks what it is compared with as well."""
+    frames = [none("pgd@0.1", range(100)), none("auto_pgd_eot@0.1", range(200))]
+    frames += [records("pgd@0.1", range(50)), records("auto_pgd_eot@0.1", range(150))]
+    assert judged(*frames).iloc[0]["verdict"] == "holds"
+
+
+def test_no_gain_to_begin_with_is_no_gain_that_vanished():
+    frames = [none(t, range(60)) for t in ("pgd@0.1", "auto_pgd_eot@0.1")]
+    frames += [records(t, range(60)) for t in ("pgd@0.1", "auto_pgd_eot@0.1")]
+    assert judged(*frames).iloc[0]["verdict"] == "absent"
+
+
+def test_gains_over_identity_are_at_its_trace_and_none_is_not_judged():
+    frames = [
+        arm(target, wrong)
+        for target in ("pgd@0.1", "auto_pgd_eot@0.1")
+        for arm, wrong in ((none, range(150)), (identity, range(100)), (records, range(20)))
+    ]
+    frames += [records(t, range(90), tau="0.5") for t in ("pgd@0.1", "auto_pgd_eot@0.1")]
+    found = judged(*frames)
+    seen = set(zip(found["over"], found["arm"], found["tau"], strict=True))
+    assert seen == {
+        ("none", "identity", "2.0"),
+        ("none", "full", "2.0"),
+        ("none", "full", "0.5"),
+        ("identity", "full", "2.0"),
+    }
+    own = found[(found["over"] == "identity")].iloc[0]
+    assert own["gain_competent"] == pytest.approx(0.4)
+
+
+def test_intervals_are_those_of_images():
+    frames = [none("pgd@0.1", range(150)), none("auto_pgd_eot@0.1", range(150))]
+    frames += [records("pgd@0.1", range(50)), records("auto_pgd_eot@0.1", range(100))]
+    row = judged(*frames).iloc[0]
+    d = np.isin(np.arange(N), np.arange(50, 150)).astype(float)
+    half = 1.9720 * d.std(ddof=1) / N**0.5
+    assert row["gain_one_draw_low"] == pytest.approx(0.5 - half, abs=1e-4)
+    assert row["gain_one_draw_high"] == pytest.approx(0.5 + half, abs=1e-4)
+
+
+def test_without_adaptive_attacks_there_is_nothing_to_judge():
+    only = attacked(records("random_noise@0.1", range(50)), BUDGETS)
+    with pytest.raises(StudyError, match="one draw a gradient and an adaptive one"):
+        verdicts(worst_cases(only, BUDGETS))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "word"),
+    [
+        ((0.3, 0.2), (0.25, 0.2), "holds"),
+        ((0.3, 0.2), (0.2, 0.1), "shrinks"),
+        ((0.3, 0.2), (0.29, -0.01), "vanishes"),
+        ((0.3, -0.1), (0.3, 0.2), "absent"),
+    ],
+)
+def test_words(before, after, word):
+    assert verdict(*before, *after) == word
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "found"),
+    [
+        ([0.5, 0.3, 0.201, 0.2], 20),
+        ([0.2, 0.2, 0.2, 0.2], 1),
+        ([0.5, 0.4, 0.3, 0.2], float("nan")),
+        ([0.3, 0.2, 0.4, 0.2], 5),  # what goes up by chance does not begin another
+    ],
+)
+def test_plateau(accuracy, found):
+    order = [2, 0, 3, 1]
+    effort = np.array([1, 5, 20, 50])[order]
+    assert plateau(effort, np.array(accuracy)[order]) == pytest.approx(found, nan_ok=True)

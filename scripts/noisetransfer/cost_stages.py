@@ -455,6 +455,14 @@ STAGES = {
         "{experiment}", ("tables/{}.*",), _all_records, _all_cells, _all_records
     ),
     "tabulate_losses": Stage("{experiment}", ("tables/{}_losses.*",), _all_losses, _all_losses),
+    "tabulate_audit": Stage(
+        "{experiment}",
+        ("tables/{}_audit.*", "tables/{}_verdicts.*"),
+        _all_records,
+        _all_cells,
+        _all_records,
+    ),
+    "plot_audit": Stage("{experiment}", ("figures/{}_audit.*",)),
     "plot_transfer": Stage("{experiment}", ("figures/{}_accuracy.*", "figures/{}_gain_over_*")),
     "plot_experiment": Stage("{experiment}_{kind}", ("figures/{}.*",)),
     "plot_modifications": Stage(

@@ -109,6 +109,8 @@ NAMES = {
     "evaluate/retrain/v2/L2/tau0/any/hit/0": 1000 * (10 * (DRAW + 1) + 5 * QUERY),
     "tabulate_results/transfer": 1000 * 2 * 10 * (9 * 3 + 2),
     "tabulate_losses/transfer": 3500 * 6 * 2 * (9 * 3 + 2),
+    "tabulate_audit/transfer": 1000 * 2 * 10 * (9 * 3 + 2),
+    "plot_audit/transfer": 1,
     "plot_transfer/transfer": 1,
     "plot_experiment/transfer_published_heatmap": 1,
     "plot_modifications/mnist_5k": 1,

@@ -63,8 +63,10 @@ USES = {
     "record_activations": "networks artifacts",
     "tabulate_results": "statistics",
     "tabulate_losses": "losses",
-    "plot_experiment": "curves figures intervals statistics variants modifications",
-    "check_results": "checks statistics intervals modifications",
+    "tabulate_audit": "auditing intervals statistics modifications",
+    "plot_audit": "audit_figures auditing looks",
+    "plot_experiment": "curves looks figures intervals statistics variants modifications",
+    "check_results": "checks gates statistics intervals modifications",
 }
 STUDY = "config consistency plan variants dependencies"
 LEAVES = {
@@ -81,6 +83,8 @@ LEAVES = {
     "prepare_dataset": f"modifications networks {STUDY}",
     "tabulate_results": f"figures checks evaluation {STUDY}",
     "tabulate_losses": f"retraining training statistics figures {STUDY}",
+    "tabulate_audit": f"attacks evaluation figures checks gates {STUDY}",
+    "plot_audit": f"curves checks evaluation attacks {STUDY}",
     "plot_transfer": f"curves evaluation networks {STUDY}",
     "plot_experiment": "evaluation networks checks config plan dependencies",
     "check_results": "figures curves evaluation networks config",
@@ -98,7 +102,7 @@ def test_stage_does_not_depend_on_the_modules_that_it_leaves_alone(stage, leaves
 
 
 def test_figures_concern_the_stages_that_plot_and_no_other():
-    concerned = {stage for stage in STAGES if "figures.py" in modules(stage)}
+    concerned = {s for s in STAGES if any(name.endswith("figures.py") for name in modules(s))}
     assert concerned == {stage for stage in STAGES if stage.startswith("plot_")}
 
 

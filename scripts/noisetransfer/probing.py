@@ -1,0 +1,122 @@
+"""What a noisy network gives an attacker to see, and whether its noise is what was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+from noisetransfer.evaluation import expectation
+from noisetransfer.randomness import generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from noisetransfer.evaluation import NoisyNetworks
+    from noisetransfer.noise import NoiseSampler
+
+DIRECTIONS = 8
+"""Directions, half of them the leading ones of a factor, along which the variance of noise is measured."""
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Gradients of the cross-entropy in the pixels, of R noisy networks.
+
+    Attributes:
+        zero: share of the images and draws whose gradient is 0 in every pixel, (R,): masked gradients show here.
+        ratio: of each image, norm of the mean gradient over the root of its total variance between
+            draws, (R, B): below 1 / √M an average over M draws is mostly noise. NaN without noise.
+    """
+
+    zero: Tensor
+    ratio: Tensor
+
+
+def gradients(
+    networks: NoisyNetworks, images: Tensor, labels: Tensor, indices: Tensor, *, draws: int
+) -> Gradients:
+    """Draw the gradient of every image many times.
+
+    Args:
+        networks: R rows.
+        images: in [0, 1], (B, C, H, W).
+        labels: (B,).
+        indices: original indices, (B,): they key the noise.
+        draws: how often.
+    """
+    rows = range(len(networks.sampler.scale))
+    seen = expectation(networks, images, indices, rows, "noisy", draws)
+    points = images.expand(len(rows), *images.shape).clone().requires_grad_()
+    found = []
+    for number in seen.numbers(0, draws):
+        logits = seen.passed(seen.shared(points), number)
+        loss = cross_entropy(logits.movedim(-1, 1), labels.expand(logits.shape[:2]), reduction="sum")
+        found.append(torch.autograd.grad(loss, points)[0].flatten(2))
+    every = torch.stack(found)
+    deviation = every.var(0, correction=1).sum(-1).sqrt() if len(found) > 1 else torch.nan
+    zero = (every == 0).all(-1).float().mean((0, 2))
+    return Gradients(zero, every.mean(0).norm(dim=-1) / deviation)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Noise as it was drawn beside the covariance that was asked for, of R rows.
+
+    Attributes:
+        trace: mean of ‖ξ‖² over what it must be, (R,); NaN where there is no noise.
+        trace_z: its difference to 1 in standard errors, (R,).
+        direction_z: of the variance along `DIRECTIONS` directions, the greatest difference to what it must
+            be, in standard errors, (R,).
+    """
+
+    trace: Tensor
+    trace_z: Tensor
+    direction_z: Tensor
+
+
+def moments(drawn: NoiseSampler, asked: NoiseSampler, indices: Tensor, *, draws: int) -> Moments:
+    """Measure the second moments of noise of one trial.
+
+    Args:
+        drawn: the noise that networks see, where they run.
+        asked: the same noise in float32: its factors say what the covariance must be.
+        indices: original indices of images, (B,): they key the draws; B · draws are measured.
+        draws: draws of each image.
+    """
+    keys, device = drawn.keys("noise that is measured"), drawn.device
+    along = [_directions(asked, row).to(device) for row in range(len(asked.scale))]
+    norms, spread = [], []
+    for number in range(draws):
+        noise = drawn.draw(keys, torch.full((), number, device=device), indices)[:, 0]
+        norms.append(noise.double().square().sum(-1))
+        spread.append(torch.stack([own @ w for own, w in zip(noise, along, strict=True)]).double())
+    energy, projected = torch.cat(norms, 1).cpu(), torch.cat(spread, 1).cpu()
+    n, trace = energy.shape[1], _trace(asked)
+    error = energy.std(1, correction=1) / n**0.5
+    variance = torch.stack([_variance(asked, row, w.cpu()) for row, w in enumerate(along)])
+    z = (projected.square().mean(1) / variance - 1) * (n / 2) ** 0.5
+    return Moments(energy.mean(1) / trace, (energy.mean(1) - trace) / error, z.abs().amax(1))
+
+
+def _directions(asked: NoiseSampler, row: int) -> Tensor:
+    """Return unit vectors (d, DIRECTIONS): leading columns of the factor, and random ones."""
+    d, factor = asked.scale.shape[-1], asked.factors[row]
+    leading = factor[0, :, : DIRECTIONS // 2].float() if factor is not None else torch.empty(d, 0)
+    draws = generator(asked.seed, "directions", row)
+    random = torch.randn(d, DIRECTIONS - leading.shape[1], generator=draws)
+    return normalize(torch.cat([leading, random], 1), dim=0)
+
+
+def _trace(asked: NoiseSampler) -> Tensor:
+    low_rank = [0.0 if f is None else float(f[0].double().square().sum()) for f in asked.factors]
+    return torch.tensor(low_rank, dtype=torch.double) + asked.scale[:, 0].double().square().sum(-1)
+
+
+def _variance(asked: NoiseSampler, row: int, along: Tensor) -> Tensor:
+    """Return wᵀ Σ w of directions w, the columns of `along`."""
+    w, factor = along.double(), asked.factors[row]
+    own = (asked.scale[row, 0].double().square()[:, None] * w.square()).sum(0)
+    return own if factor is None else own + (factor[0].double().mT @ w).square().sum(0)

@@ -26,7 +26,7 @@ class Gradients:
     """Gradients of the cross-entropy in the pixels, of R noisy networks.
 
     Attributes:
-        zero: share of the images and draws whose gradient is 0 in every pixel, (R,): masked gradients show here.
+        zero: share of the images and draws whose gradient is 0 in every pixel, (R,): if it is masked.
         ratio: of each image, norm of the mean gradient over the root of its total variance between
             draws, (R, B): below 1 / √M an average over M draws is mostly noise. NaN without noise.
     """
@@ -53,7 +53,9 @@ def gradients(
     found = []
     for number in seen.numbers(0, draws):
         logits = seen.passed(seen.shared(points), number)
-        loss = cross_entropy(logits.movedim(-1, 1), labels.expand(logits.shape[:2]), reduction="sum")
+        loss = cross_entropy(
+            logits.movedim(-1, 1), labels.expand(logits.shape[:2]), reduction="sum"
+        )
         found.append(torch.autograd.grad(loss, points)[0].flatten(2))
     every = torch.stack(found)
     deviation = every.var(0, correction=1).sum(-1).sqrt() if len(found) > 1 else torch.nan

@@ -1,0 +1,121 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from noisetransfer.attacks import ATTACKS
+from noisetransfer.audit_figures import audit
+from noisetransfer.auditing import COMPETENT, ONE_DRAW, attacked, audit_table, verdicts, worst_cases
+from noisetransfer.errors import StudyError
+
+N, K = 60, 32
+EOT = {"": {}, ".m1": {"passes": 1}, ".m50": {"passes": 50}, ".s20": {"steps": 20}}
+OTHERS = {".base": {"against": "base"}, ".known": {"against": "known_seed"}}
+
+
+def budget(attack, **own):
+    return {"attack": attack, **ATTACKS[attack].budget.model_validate(own).model_dump()}
+
+
+BUDGETS = {
+    "pgd": budget("pgd"),
+    "random_noise": budget("random_noise"),
+    **{
+        f"auto_pgd_eot{name}": budget("auto_pgd_eot", **own) for name, own in (EOT | OTHERS).items()
+    },
+}
+WRONG = {  # of N images under each attack, for arms none and full
+    "random_noise": (10, 5),
+    "pgd": (50, 20),
+    "auto_pgd_eot.m1": (51, 24),
+    "auto_pgd_eot": (51, 34),
+    "auto_pgd_eot.m50": (51, 34),
+    "auto_pgd_eot.s20": (51, 30),
+    "auto_pgd_eot.base": (40, 10),
+    "auto_pgd_eot.known": (52, 40),
+}
+ARMS = {"none": ("any", "0"), "full": ("pgd@0.1", "2.0")}
+
+
+def records(attack, place, epsilon=0.1):
+    arm, (source, tau) = list(ARMS.items())[place]
+    right = np.arange(N) >= WRONG[attack][place]
+    frame = pd.DataFrame({"image": range(N), "label": 1, "prediction": right.astype(int)})
+    keys = {"study": "s", "network": "v2", "site": "L2", "regime": "retrain", "trial": 0}
+    own = {"source": source, "arm": arm, "tau": tau, "target": f"{attack}@{epsilon}"}
+    return frame.assign(draws_correct=np.where(right, K, 0), K=K, **keys, **own)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    frames = [records(attack, place) for attack in WRONG for place in (0, 1)]
+    frames += [records(a, place, 0.2) for a in ("pgd", "auto_pgd_eot") for place in (0, 1)]
+    found = attacked(pd.concat(frames), BUDGETS)
+    worst = worst_cases(found, BUDGETS)
+    return audit_table(pd.concat([found, worst]), BUDGETS), verdicts(worst)
+
+
+@pytest.fixture(scope="module")
+def figure(tables):
+    return audit(*tables, title="study, audit")
+
+
+def titled(figure, text):
+    (axis,) = [axis for axis in figure.axes if text in axis.get_title() + axis.get_xlabel()]
+    return axis
+
+
+def points(axis, label):
+    """The points of the lines of a style, by their colour: of those with a label in the legend."""
+    (colour,) = [
+        h.get_color()
+        for h in axis.figure.figure.legends[0].legend_handles
+        if h.get_label() == label
+    ]
+    lines = [
+        line for line in axis.lines if line.get_color() == colour and len(line.get_xdata()) > 1
+    ]
+    return [tuple(np.round(pair, 6)) for line in lines for pair in line.get_xydata()]
+
+
+def test_effort_is_swept_alone(figure):
+    draws, steps = titled(figure, "draws a gradient, M"), titled(figure, "gradient steps")
+    right = {1: N - 24, 20: N - 34, 50: N - 34}
+    assert points(draws, "full") == [(m, round(r / N, 6)) for m, r in right.items()]
+    assert points(steps, "full") == [(20, 0.5), (100, round((N - 34) / N, 6))]
+    assert not [axis for axis in figure.axes if axis.get_xlabel() == "restarts"]
+
+
+def test_the_plateau_is_marked_where_it_begins(figure):
+    rings = [
+        line.get_xdata()[0]
+        for line in titled(figure, "draws a gradient, M").lines
+        if line.get_fillstyle() == "none"
+    ]
+    assert rings == [1, 20]  # of none, of full
+
+
+def test_attackers_are_ordered_from_weak_to_strong(figure):
+    axis = titled(figure, "by attacker")
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names[0] == "random_noise"
+    assert names[-2:] == ["worst of one draw a gradient", "worst of all but known seed"]
+    assert names.index("auto_pgd_eot.base") < names.index("pgd") < names.index("auto_pgd_eot")
+    shown = dict(zip(names, (x for x, _ in points(axis, "full")), strict=True))
+    assert shown["pgd"] == round((N - 20) / N, 6)
+    assert shown["worst of all but known seed"] == round((N - 34) / N, 6)
+
+
+def test_gains_stand_with_their_verdicts(figure, tables):
+    axis = titled(figure, "what is left")
+    assert [text.get_text() for text in axis.texts] == ["shrinks", "shrinks"]
+    heights = sorted(
+        round(float(line.get_ydata()[0]), 6) for line in axis.lines if len(line.get_xdata()) == 1
+    )
+    gains = tables[1][[f"gain_{ONE_DRAW}", f"gain_{COMPETENT}"]].to_numpy().ravel()
+    assert heights == sorted(round(float(gain), 6) for gain in gains)
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["0.1", "0.2"]
+
+
+def test_nothing_to_draw_is_said(tables):
+    with pytest.raises(StudyError, match="nothing to draw"):
+        audit(tables[0].iloc[:0], tables[1], title="empty")

@@ -1,13 +1,13 @@
-"""Time noise in large networks: a noisy forward pass over a plain one, and shared prefixes over whole passes.
+"""Time noise in large networks: a noisy pass over a plain one, and what noise adds to shared prefixes.
 
-    python benchmarks/throughput.py > throughput.md
+    python benchmarks/throughput.py [SITE ...] > throughput.md
 
-ResNet-50 with random weights on images of 224 × 224, random factors of rank 256, batches of 16, one thread.
-Medians of interleaved runs, since other load drifts.
+ResNet-50 with random weights on images of 224 × 224, random factors of rank 256, one thread, and the
+environment that jobs have. Least of interleaved runs: processor time on a CPU, since other load drifts; wall
+clock on a GPU.
 """
 
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -16,7 +16,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-import numpy as np
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -24,10 +23,10 @@ from torch import Tensor, nn
 from noisetransfer.arms import Factors
 from noisetransfer.covariance import Diagnostics
 from noisetransfer.cuts import cut
-from noisetransfer.devices import device
-from noisetransfer.evaluation import NoisyNetworks, View, score
+from noisetransfer.devices import device, images_at_once
+from noisetransfer.environment import VARIABLES
+from noisetransfer.evaluation import STATES, NoisyNetworks, View, score
 from noisetransfer.injection import Noise, inject
-from noisetransfer.modifications import modify
 from noisetransfer.noise import NoiseSampler
 from noisetransfer.sites import activation_shape
 
@@ -35,58 +34,59 @@ TARGET = device()
 RANK, BATCH, RUNS = 256, 16, 2
 SITES = ("layer4", "layer3", "layer2", "layer1")
 SOURCES, DRAWS = 3, 3
-PREPARED = 4000
+TESTED = 64
+"""Most images that are tested at once; the study takes 250 on a CPU, or what fits 2 GiB."""
 
 
 @torch.no_grad()
-def main() -> None:
+def main(sites: list[str]) -> None:
     torch.manual_seed(0)
     network = torchvision.models.resnet50(weights=None).eval().to(TARGET)
-    images = torch.rand(BATCH, 3, 224, 224, device=TARGET)
-    head = "site | d | noisy over plain pass (ms an image) | cost | S × K over one prefix and the suffixes"
-    print(f"| {head} |")
-    print("| --- | --: | --- | --: | --- |")
-    for site in SITES:
-        print("| " + " | ".join(row(network, images, site)) + " |", flush=True)
+    print(
+        "| site | d | noisy over plain pass (ms an image) | cost | images tested at once | ms an image: "
+        "prefix | S × K suffixes alone | prefix, suffixes and noise | cost over suffixes |"
+    )
+    print("| --- | --: | --- | --: | --: | --: | --: | --: | --: |")
+    for site in sites or SITES:
+        print("| " + " | ".join(row(network, site)) + " |", flush=True)
     print()
     print("| d | naive noise | milliseconds an image | ours |\n| --: | --- | --: | --: |")
     for cells in naive():
         print("| " + " | ".join(cells) + " |", flush=True)
-    print()
-    print("| images of 224 × 224 corrupted | processes | images a second |\n| --- | --: | --: |")
-    for cells in preparation():
-        print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def row(network: nn.Module, images: Tensor, site: str) -> Iterable[str]:
+def row(network: nn.Module, site: str) -> Iterable[str]:
+    images = torch.rand(BATCH, 3, 224, 224, device=TARGET)
     shape = activation_shape(network, site, images[:1])
     noise = random_noise(site, shape)
     noisy = inject(network, site, noise)
-    plain, with_noise = medians(lambda: network(images), lambda: noisy(images))
-    shared, alone, whole = medians(*transfer(network, noisy, images, site, noise.factors))
+    plain, with_noise = least(lambda: network(images), lambda: noisy(images))
     yield from (site, f"{shape.numel():,}")
     yield f"{1e3 * with_noise / BATCH:.1f} over {1e3 * plain / BATCH:.1f}"
     yield f"{100 * (with_noise / plain - 1):.1f}%"
-    yield (
-        f"{shared:.2f} s over {alone:.2f} s ({100 * (shared / alone - 1):.0f}% more); "
-        f"whole network each time: {whole:.2f} s"
-    )
+    many = images_at_once(TARGET, 4 * (STATES + 1) * SOURCES * shape.numel())
+    images = torch.rand(min(TESTED, many), 3, 224, 224, device=TARGET)
+    took = least(*transfer(network, images, site, noise.factors))
+    prefix, suffixes, whole = (1e3 * seconds / len(images) for seconds in took)
+    yield from (str(len(images)), f"{prefix:.1f}", f"{suffixes:.1f}", f"{whole:.1f}")
+    yield f"{100 * ((whole - prefix) / suffixes - 1):.1f}%"
 
 
 def transfer(
-    network: nn.Module, noisy: nn.Module, images: Tensor, site: str, factors: Factors
+    network: nn.Module, images: Tensor, site: str, factors: Factors
 ) -> Iterable[Callable[[], object]]:
-    """Yield S sources × K draws: as the study evaluates them, without noise, and as whole networks."""
+    """Yield the prefix; S sources × K draws without noise, behind it; and all, as the study tests them."""
     parts = cut(network, site, (3, 224, 224))
     sampler = NoiseSampler.of([[factors]] * SOURCES, TARGET, seed=0, trials=[0])
-    stacked = NoisyNetworks(parts.prefix, parts.suffix, None, sampler)
-    indices, labels = torch.arange(BATCH, device=TARGET), torch.zeros(BATCH, device=TARGET)
+    stacked = NoisyNetworks(parts.prefix, parts.suffix, None, sampler).at_logits(parts.shape)
+    count = len(images)
+    indices, labels = torch.arange(count, device=TARGET), torch.zeros(count, device=TARGET)
     views = {"clean@0": View(range(SOURCES), images)}
-    states = parts.prefix(images)
+    states = stacked.prefix(images)
     many = states.repeat(SOURCES, *[1] * (states.dim() - 1))
+    yield lambda: stacked.prefix(images)
+    yield lambda: [stacked.suffix(many) for _ in range(DRAWS)]
     yield lambda: score(stacked, views, labels, indices, passes=DRAWS)
-    yield lambda: (parts.prefix(images), *[parts.suffix(many) for _ in range(DRAWS)])
-    yield lambda: [noisy(images) for _ in range(SOURCES * DRAWS)]
 
 
 def naive() -> Iterable[tuple[str, str, str, str]]:
@@ -101,21 +101,12 @@ def naive() -> Iterable[tuple[str, str, str, str]]:
         dense = torch.distributions.MultivariateNormal(
             torch.zeros(d, device=TARGET), scale_tril=root, validate_args=False
         )
-        theirs, ours = medians(
+        theirs, ours = least(
             partial(dense.sample, (BATCH,)), partial(sampler.draw, keys, number, indices)
         )
         yield f"{d:,}", "dense Cholesky factor", *(f"{1e3 * t / BATCH:.2f}" for t in (theirs, ours))
     for site_d in (100_352, 802_816):
         yield f"{site_d:,}", f"none: a dense factor takes {4e-9 * site_d**2:,.0f} GB", "–", "–"
-
-
-def preparation() -> Iterable[tuple[str, str, str]]:
-    """Make corrupted images with more and more processes."""
-    images = np.random.default_rng(0).integers(0, 256, (PREPARED, 3, 224, 224), np.uint8)
-    for workers in range(1, (os.cpu_count() or 1) + 1):
-        run = partial(modify, images, "motion_blur@3", seed=0, dataset="none", workers=workers)
-        took = seconds(lambda run=run: run(indices=range(PREPARED)))
-        yield "motion_blur@3", str(workers), f"{PREPARED / took:.0f}"
 
 
 def random_noise(site: str, shape: torch.Size) -> Noise:
@@ -124,22 +115,27 @@ def random_noise(site: str, shape: torch.Size) -> Noise:
     return Noise(site, "full", shape, factors, Diagnostics(2000, d, RANK, d, 1, RANK, 0, 0, d))
 
 
-def medians(*runs: Callable[[], object]) -> list[float]:
-    """Return the median seconds of each of several runs, made in turn."""
+def least(*runs: Callable[[], object]) -> list[float]:
+    """Return the least seconds of each of several runs, made in turn."""
     took: list[list[float]] = [[] for _ in runs]
     for _ in range(RUNS + 1):
         for own, run in zip(took, runs, strict=True):
             own.append(seconds(run))
-    return [statistics.median(own[1:]) for own in took]
+    return [min(own[1:]) for own in took]
 
 
 def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    clock = time.perf_counter if TARGET.type == "cuda" else time.process_time
+    start = clock()
     run()
     if TARGET.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 if __name__ == "__main__":
-    main()
+    if (
+        not VARIABLES.items() <= os.environ.items()
+    ):  # the allocator reads them as the process starts
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **VARIABLES})
+    main(sys.argv[1:])

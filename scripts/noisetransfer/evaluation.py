@@ -209,8 +209,13 @@ def score(
         for target, view in views.items():
             if networks.input_noise or target not in heads:
                 heads[target] = own[target].head(see(view.images, number, indices))
-            logits[target].append(own[target].tail(heads[target] + noise[view.rows]))
+            logits[target].append(own[target].tail(heads[target] + _of_rows(noise, view.rows)))
     return {target: _scores(torch.stack(found), labels, passes) for target, found in logits.items()}
+
+
+def _of_rows(values: Tensor, rows: Sequence[int]) -> Tensor:
+    """Take some rows of values (R, …), in this order; all of them without a copy."""
+    return values if list(rows) == list(range(len(values))) else values[rows]
 
 
 def _scores(logits: Tensor, labels: Tensor, passes: int) -> Scores:

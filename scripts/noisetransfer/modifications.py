@@ -45,6 +45,7 @@ FLOOR = "random_noise"
 """The attack that is none: what no attacker may fall behind."""
 
 _CIFAR = (3, 32, 32)  # images that CIFAR-10-C's constants are for
+_PART = 32  # images that a worker takes at a time: the next are handed over while it computes
 _SMALLEST = 32  # the side, in pixels, below which imagecorruptions refuses an image
 
 
@@ -287,8 +288,9 @@ def modify(
     keys = [key(seed, "modify", dataset, modification.name, int(index)) for index in indices]
     if min(workers, len(keys)) <= 1:
         return _modified(images, id, keys)
+    count = max(workers, len(keys) // _PART)
+    parts = (np.array_split(images, count), repeat(id), np.array_split(keys, count))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        parts = (np.array_split(images, workers), repeat(id), np.array_split(keys, workers))
         return np.concatenate(list(pool.map(_modified, *parts)))
 
 

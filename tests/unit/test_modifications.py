@@ -349,7 +349,8 @@ def test_batches_and_their_order_change_nothing(id):
 
 
 @pytest.mark.parametrize("id", ["snow@3", "elastic@1"])
-def test_workers_change_nothing(id):
+def test_workers_and_their_parts_change_nothing(id, monkeypatch):
+    monkeypatch.setattr(modifications, "_PART", 1)  # three parts for two workers
     assert np.array_equal(made(id), made(id, workers=2))
 
 

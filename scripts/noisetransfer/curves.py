@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from noisetransfer.arms import NO_SOURCE, UNSCALED
+from noisetransfer.arms import ARMS, NO_SOURCE, UNSCALED
 from noisetransfer.errors import StudyError
 from noisetransfer.figures import CELL_INCHES, annotated
 from noisetransfer.intervals import FEWEST, intervals
@@ -56,7 +56,7 @@ _LOOKS: tuple[tuple[str, Any, str], ...] = (
     ("#999999", (0, (1, 1)), "<"),
     ("#6B4C1E", (0, (8, 2, 1, 2)), ">"),
 )
-_ARMS = "none", "identity", "diagonal", "full", "rotated", "permuted", "signal", "pooled"
+_ARMS = tuple(ARMS)
 
 _PANEL = ["column", "row", "panel", "xlabel", "x"]
 _SINGLE: Style = {"markersize": 2.5, "alpha": 0.6, "label": "_single trials"}
@@ -604,7 +604,7 @@ def _styles(lines: Iterable[str]) -> dict[str, Style]:
     """Return the look of every line: an arm always has its own, other lines those left, in order."""
     named = list(dict.fromkeys(lines))
     arms = {arm: look for arm, look in zip(_ARMS, _LOOKS, strict=False) if arm in named}
-    free = cycle(look for look in _LOOKS[2:] if look not in arms.values())
+    free = cycle([look for look in _LOOKS[2:] if look not in arms.values()] or _LOOKS)
     looks = arms | {line: next(free) for line in named if line not in arms}
     return {line: _style(*look) for line, look in looks.items()}
 

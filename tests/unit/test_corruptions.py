@@ -8,9 +8,9 @@ import pytest
 
 from noisetransfer import corruptions
 from noisetransfer.corruptions import corrupt
-from noisetransfer.modifications import MODIFICATIONS
+from noisetransfer.corrupted_sets import CORRUPTIONS
 
-NAMES = [entry.name for entry in MODIFICATIONS.values() if entry.kind == "corruption"]
+NAMES = list(CORRUPTIONS)
 SEVERITIES = (1, 2, 3, 4, 5)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from noisetransfer import corruptions
-from noisetransfer.corruptions import corrupt
 from noisetransfer.corrupted_sets import CORRUPTIONS
+from noisetransfer.corruptions import corrupt
 
 NAMES = list(CORRUPTIONS)
 SEVERITIES = (1, 2, 3, 4, 5)

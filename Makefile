@@ -3,6 +3,8 @@
 # make paper        the whole paper: eight experiments, ten trials; for a GPU
 # make plan         what a study will cost, before it runs: make plan STUDY=studies/paper.yaml
 # make test         unit and workflow tests;  make test-all  those and the published numbers
+# make schema       what editors know of study files: studies/study.schema.json
+# make docs         the pages of docs/ as a site in docs/_build/
 # make lint         every check of style and types
 # make clean        remove results;  make clean-all  also downloads and the environment
 PYTHON ?= python3
@@ -16,7 +18,7 @@ WHERE := --workflow-profile profiles/$(PROFILE)$(if $(filter gpu,$(PROFILE)),$(G
 # the study that make plan asks about
 STUDY ?= config.yaml
 
-.PHONY: run paper-quick paper plan install test test-all lint clean clean-all
+.PHONY: run paper-quick paper plan install test test-all schema docs lint clean clean-all
 
 run: install
 	$(SNAKEMAKE) $(WHERE)
@@ -43,6 +45,13 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest tests
+
+schema: install
+	PYTHONPATH=scripts $(BIN)/python -m noisetransfer.study_schema studies/study.schema.json
+
+docs: install
+	$(BIN)/python -c 'import myst_parser' || $(BIN)/pip install --quiet '.[docs]'
+	$(BIN)/python -m sphinx -W -q docs docs/_build
 
 lint: install
 	$(BIN)/ruff check

@@ -2,8 +2,8 @@
 
 Each follows ART 1.20.1 (Nicolae et al. 2018, arXiv 1807.01069) and has its defaults, but what becomes of an
 image never depends on the other images of its batch. Those that average over noise are in `adaptive.py`. To
-add an attack, add its budget, its function and its entry of `ATTACKS`; `tests/unit/test_attacks.py` then
-tests it. The Snakefile reads this module: torch comes lazily.
+add an attack, add its budget, its function and its entry of `ATTACKS`: `docs/adding.md`;
+`tests/unit/test_attacks.py` then tests it. The Snakefile reads this module: torch comes lazily.
 """
 
 from __future__ import annotations
@@ -84,10 +84,12 @@ class Attack:
             attacks take an `adaptive.Expectation` for the logits, and a budget without `against`, which
             is for those who make the expectation.
         budget: the keyword arguments that are this attack's own, with their defaults and bounds.
+        l2: whether its epsilon is a radius in L2, not L∞.
     """
 
     run: Callable[..., Tensor]
     budget: type[Budget]
+    l2: bool = False
 
     @property
     def adaptive(self) -> bool:
@@ -265,8 +267,10 @@ ATTACKS: dict[str, Attack] = {
     "pgd_eot": Attack(adaptive.pgd, adaptive.PGDBudget),
     "auto_pgd_eot": Attack(adaptive.auto_pgd, adaptive.AutoPGDBudget),
     "square_eot": Attack(adaptive.square, adaptive.SquareBudget),
-    "pgd_l2_eot": Attack(partial(adaptive.pgd, ball=Sphere), adaptive.PGDBudget),
-    "auto_pgd_l2_eot": Attack(partial(adaptive.auto_pgd, ball=Sphere), adaptive.AutoPGDBudget),
+    "pgd_l2_eot": Attack(partial(adaptive.pgd, ball=Sphere), adaptive.PGDBudget, l2=True),
+    "auto_pgd_l2_eot": Attack(
+        partial(adaptive.auto_pgd, ball=Sphere), adaptive.AutoPGDBudget, l2=True
+    ),
 }
 
 

@@ -16,10 +16,11 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
-from noisetransfer import references
+from noisetransfer import references, spellings
 from noisetransfer.architectures import ACTIVATIONS
 from noisetransfer.arms import ARMS, UNSCALED
 from noisetransfer.attacks import ATTACKS
@@ -131,33 +132,53 @@ def _taus(value: object) -> object:
     return {source: _as_list(taus) for source, taus in by_source.items()}
 
 
-Modification = Annotated[str, AfterValidator(_modification)]
-Activation = Annotated[str, AfterValidator(lambda v: _one_of(v, ACTIVATIONS, "activation"))]
-ArmId = Annotated[str, AfterValidator(lambda v: _one_of(v, ARMS, "arm"))]
-Block = Annotated[str, BeforeValidator(_block)]
-Unit = Annotated[str, AfterValidator(_unit)]
+class _OneOrMore(BeforeValidator):
+    """A list that may be written as its one entry."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return spellings.one_or_more(handler(schema))
+
+
+UNIQUE = Field(json_schema_extra={"uniqueItems": True})
+
+Modification = Annotated[str, AfterValidator(_modification), WithJsonSchema(spellings.MODIFICATION)]
+Activation = Annotated[
+    str,
+    AfterValidator(lambda v: _one_of(v, ACTIVATIONS, "activation")),
+    WithJsonSchema(spellings.one_of(ACTIVATIONS)),
+]
+ArmId = Annotated[
+    str,
+    AfterValidator(lambda v: _one_of(v, ARMS, "arm")),
+    WithJsonSchema(spellings.one_of(ARMS)),
+]
+Block = Annotated[str, BeforeValidator(_block), WithJsonSchema(spellings.BLOCK)]
+Unit = Annotated[str, AfterValidator(_unit), WithJsonSchema(spellings.UNIT)]
+Target = Annotated[str, AfterValidator(_target), WithJsonSchema(spellings.TARGET)]
 Tau = Annotated[str, BeforeValidator(_tau)]
-NetworkId = Annotated[str, AfterValidator(_network)]
-Units = Annotated[list[Unit], AfterValidator(_unique)]
-Targets = Annotated[list[Annotated[str, AfterValidator(_target)]], AfterValidator(_unique)]
-OneOrMore = BeforeValidator(_as_list)
+NetworkId = Annotated[str, AfterValidator(_network), WithJsonSchema(spellings.NETWORK)]
+Units = Annotated[list[Unit], AfterValidator(_unique), UNIQUE]
+Targets = Annotated[list[Target], AfterValidator(_unique), UNIQUE]
+OneOrMore = _OneOrMore(_as_list)
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
-Suite = Annotated[list[Modification], Field(min_length=1), AfterValidator(_unique)]
+Suite = Annotated[list[Modification], Field(min_length=1), AfterValidator(_unique), UNIQUE]
 
 
 class Within(Model):
     """A published number, and how far the measured one may be from it."""
 
-    value: float = Field(ge=0, le=1)
-    within: float = Field(gt=0, le=1)
+    value: float = Field(ge=0, le=1, description="the published number")
+    within: float = Field(gt=0, le=1, description="the greatest difference that agrees")
 
 
 class Splits(Model):
     """Number of images of each split."""
 
-    train: int = Field(ge=2)
-    validation: int = Field(default=0, ge=0)
-    test: int = Field(ge=1)
+    train: int = Field(ge=2, description="that networks and suffixes are trained on")
+    validation: int = Field(
+        default=0, ge=0, description="that base networks are measured on; 0: on test images"
+    )
+    test: int = Field(ge=1, description="that everything is tested on")
     calibration: int = Field(
         default=0, ge=0, description="training images that Σ is fitted on; 0: all of them"
     )
@@ -172,7 +193,7 @@ class Splits(Model):
 class Dataset(Model):
     """A dataset of the registry or a folder of images, and what is taken from it."""
 
-    splits: Splits
+    splits: Splits = Field(description="number of images of each split")
     id: str | None = Field(
         default=None, description="in the registry, or folder:PATH; default: the section's name"
     )
@@ -195,22 +216,25 @@ class Dataset(Model):
 class Training(Model):
     """Hyperparameters of Adam on cross-entropy, the same for base networks and suffixes."""
 
-    learning_rate: float = Field(default=1e-3, gt=0, lt=1)
-    batch_size: int = Field(default=64, ge=1)
-    epochs: int = Field(default=10, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0, lt=1, description="of Adam")
+    batch_size: int = Field(default=64, ge=1, description="images a step")
+    epochs: int = Field(default=10, ge=1, description="passes through the training images")
 
 
 Channels = Annotated[list[float], Field(min_length=1)]
 
 
+Pretrained = Annotated[str, AfterValidator(_reference), WithJsonSchema(spellings.PRETRAINED)]
+
+
 class Network(Model):
     """A network that the study trains, or a pretrained one."""
 
-    architecture: str | None = Field(
+    architecture: Annotated[str | None, WithJsonSchema(spellings.ARCHITECTURE)] = Field(
         default=None, description="of a network that is trained, or of pretrained: file:PATH"
     )
-    activation: Activation = "tanh"
-    pretrained: Annotated[str, AfterValidator(_reference)] | None = Field(
+    activation: Activation = Field(default="tanh", description="of a network that is trained")
+    pretrained: Pretrained | None = Field(
         default=None, description="such as robustbench:cifar10/Linf/Standard"
     )
     mean: Channels | None = Field(default=None, description="of pretrained: file:PATH")
@@ -219,7 +243,7 @@ class Network(Model):
     clean_accuracy: Within | None = Field(
         default=None, description="that a pretrained network must have; default: as published"
     )
-    dataset: str
+    dataset: str = Field(description="one of datasets")
     training: str | None = Field(
         default=None, description="of the whole network, or of suffixes; one of trainings"
     )
@@ -237,6 +261,8 @@ class Network(Model):
 class Ridge(Model):
     """Added to the diagonal of a covariance; exactly one of them."""
 
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
     absolute: float | None = Field(default=None, ge=0, description="a·I, as in the paper (1e-4)")
     relative: float | None = Field(default=None, ge=0, le=1, description="b · tr Σ / d · I")
     held_out: Literal[True] | None = Field(
@@ -253,20 +279,24 @@ class Ridge(Model):
 class Noise(Model):
     """How noise is made from a source."""
 
-    arms: Annotated[list[ArmId], AfterValidator(_unique)] = Field(min_length=1)
-    rank: Annotated[int | str, BeforeValidator(_rank)] = Field(
+    arms: Annotated[list[ArmId], AfterValidator(_unique), UNIQUE] = Field(
+        min_length=1, description="structures of noise that are compared"
+    )
+    rank: Annotated[int | str, BeforeValidator(_rank), WithJsonSchema(spellings.RANK)] = Field(
         default=256,
         description="leading eigenpairs kept; full: an exact factor of the whole Σ; "
         "explained@0.95: as many as explain this share of the trace; held_out: as many as held-out "
         "images want",
     )
-    ridge: Ridge = Ridge(relative=1e-3)
+    ridge: Ridge = Field(
+        default=Ridge(relative=1e-3), description="what is added to the diagonal of a covariance"
+    )
 
 
 class Evaluation(Model):
     """How a noisy network is scored: argmax of the mean logits of `passes` draws."""
 
-    passes: int = Field(default=10, ge=1)
+    passes: int = Field(default=10, ge=1, description="noise draws a prediction")
     bfloat16: bool = Field(
         default=False, description="pretrained networks: convolutions and products in bfloat16"
     )
@@ -284,14 +314,26 @@ class Evaluation(Model):
 class Grid(Model):
     """Every noise of the sources × every target, at each network, site and trace scale."""
 
-    network: Annotated[list[NetworkId], OneOrMore] = Field(min_length=1)
-    site: Annotated[list[str], OneOrMore] = Field(min_length=1)
+    network: Annotated[list[NetworkId], OneOrMore] = Field(
+        min_length=1, description="one or several of networks, or variants: v2+pgd@0.1x0.5"
+    )
+    site: Annotated[list[str], OneOrMore] = Field(
+        min_length=1,
+        description="layers that the noise is added to, one at a time: L1, L2, … of a network that is "
+        "trained, any module of a pretrained one",
+    )
     tau: Annotated[
-        dict[Unit, Annotated[list[Tau], AfterValidator(_unique)]], BeforeValidator(_taus)
+        dict[Unit, Annotated[list[Tau], AfterValidator(_unique)]],
+        BeforeValidator(_taus),
+        WithJsonSchema(spellings.TAU),
     ] = Field(default={}, description="trace scale, tr Σ = τ·d; one, several, or by source")
     sources: Units = Field(default=[], description="suites or modifications")
     targets: Targets = Field(min_length=1, description="suites or modifications; own: the source")
-    regime: Literal["retrain", "inference"] = "retrain"
+    regime: Literal["retrain", "inference"] = Field(
+        default="retrain",
+        description="retrain: a new suffix is trained under the noise; inference: the network as it is, "
+        "noise at test only",
+    )
 
     @property
     def taus(self) -> list[str]:
@@ -322,17 +364,23 @@ CURVES = {
 
 Grids = Annotated[list[Grid], OneOrMore, Field(min_length=1)]
 FigureKind = Annotated[
-    str, AfterValidator(lambda v: _one_of(v, (HEATMAP, AUDIT, *CURVES), "figure"))
+    str,
+    AfterValidator(lambda v: _one_of(v, (HEATMAP, AUDIT, *CURVES), "figure")),
+    WithJsonSchema(spellings.one_of((HEATMAP, AUDIT, *CURVES))),
 ]
 
 
 class Published(Model):
     """Agreement of an arm's heatmap with a published one; a bound that is left out is not checked."""
 
-    table: Path
-    arm: ArmId = "full"
-    spearman: float | None = Field(default=None, ge=-1, le=1)
-    mean_absolute_difference: float | None = Field(default=None, gt=0, le=1)
+    table: Path = Field(description="CSV: targets in rows, sources in columns")
+    arm: ArmId = Field(default="full", description="that is compared")
+    spearman: float | None = Field(
+        default=None, ge=-1, le=1, description="least rank correlation over the cells"
+    )
+    mean_absolute_difference: float | None = Field(
+        default=None, gt=0, le=1, description="greatest mean over the cells"
+    )
     own_best: int | None = Field(
         default=None, ge=0, description="targets whose best source is the target itself"
     )
@@ -349,7 +397,7 @@ class Published(Model):
 class PublishedCells(Model):
     """Agreement with published accuracies where source = target, cell by cell."""
 
-    table: Path
+    table: Path = Field(description="CSV: means of the cells, with their intervals")
     agreeing: float = Field(default=0.9, ge=0, le=1, description="least share of agreeing cells")
     tolerance: float = Field(default=0.02, ge=0, le=1, description="added to both intervals")
     required: bool = Field(
@@ -378,32 +426,50 @@ class Checks(Model):
         description="whether attacks must be in order: the study fails where an adaptive one does less than "
         "a weaker one, at one epsilon",
     )
-    published: Published | None = None
-    published_cells: PublishedCells | None = None
+    published: Published | None = Field(default=None, description="agreement with a heatmap")
+    published_cells: PublishedCells | None = Field(
+        default=None, description="agreement with accuracies where source = target"
+    )
 
 
 class Study(Model):
     """A whole study: what is computed, from what, and what it is checked against."""
 
-    study: ID
-    seed: int = Field(default=0, ge=0)
-    datasets: dict[ID, Dataset]
-    trainings: dict[ID, Training] = {}
-    networks: dict[ID, Network]
-    trials: list[Block] = Field(min_length=1)
-    noise: Noise
-    evaluation: Evaluation = Evaluation()
+    study: ID = Field(description="its name: results go to results/NAME")
+    seed: int = Field(default=0, ge=0, description="keys every random draw")
+    datasets: dict[ID, Dataset] = Field(description="what images there are, by name")
+    trainings: dict[ID, Training] = Field(
+        default={}, description="hyperparameters of training, by name"
+    )
+    networks: dict[ID, Network] = Field(description="networks that are tested, by name")
+    trials: list[Block] = Field(
+        min_length=1,
+        description="blocks of trials, one job each: 0-4 or 3; a new one leaves the others",
+    )
+    noise: Noise = Field(description="how noise is made from a source")
+    evaluation: Evaluation = Field(
+        default=Evaluation(), description="how a noisy network is scored"
+    )
     attacks: dict[str, dict[str, Any]] = Field(
         default={},
         description="budgets; an attack that is not listed has its usual one; ATTACK.NAME is the same attack "
         "with another budget, whose other keys are those of ATTACK",
+        json_schema_extra=spellings.budgets(),
     )
-    suites: dict[ID, Suite] = {}
-    experiments: dict[ID, Grids] = Field(min_length=1)
+    suites: dict[ID, Suite] = Field(
+        default={},
+        description="named lists of sources and targets, one job each",
+        json_schema_extra=spellings.SUITE_NAMES,
+    )
+    experiments: dict[ID, Grids] = Field(
+        min_length=1, description="sources × targets, by name: one grid, or a list of grids"
+    )
     figures: dict[ID, Annotated[list[FigureKind], OneOrMore]] = Field(
         default={}, description="by experiment; default: transfer_heatmap"
     )
-    checks: dict[ID, Checks] = {}
+    checks: dict[ID, Checks] = Field(
+        default={}, description="by experiment: what it must hold, else the study fails"
+    )
 
     @model_validator(mode="after")
     def _cross_checks(self) -> Study:

@@ -22,7 +22,9 @@ from noisetransfer.modifications import MODIFICATIONS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CORRUPTIONS = tuple(m.name for m in MODIFICATIONS.values() if m.kind == "corruption")
+CORRUPTIONS = tuple(
+    m.name for m in MODIFICATIONS.values() if m.kind == "corruption" and not m.build
+)
 _TRAINING, _TEST = 50_000, 10_000  # images of CIFAR-10
 _ROWS = 5 * _TEST
 _TARS = {  # of ImageNet-C: what each holds

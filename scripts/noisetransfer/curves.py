@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from noisetransfer.arms import NO_SOURCE, UNSCALED
+from noisetransfer.arms import ARMS, NO_SOURCE, UNSCALED
 from noisetransfer.errors import StudyError
 from noisetransfer.figures import CELL_INCHES, annotated
 from noisetransfer.intervals import FEWEST, intervals
-from noisetransfer.looks import ARMS, Style, shades, styles
+from noisetransfer.looks import Style, shades, styles
 from noisetransfer.modifications import MODIFICATIONS, parse
 from noisetransfer.statistics import CELL
 from noisetransfer.variants import variant
@@ -223,7 +223,9 @@ def input_noise(table: pd.DataFrame, *, title: str) -> Figure:
         xlabel="σ of the input noise",
         x=shaped["input_noise"],
     )
-    names = {"none": "input noise alone"} | {arm: f"with {arm} noise" for arm in ARMS[1:]}
+    names = {"none": "input noise alone"} | {
+        arm: f"with {arm} noise" for arm in ARMS if arm != "none"
+    }
     frame = _Frame(title, note="Clean images: mean over sources.", names=names)
     return _draw(_with_plain(shaped, rows), frame)
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 LIBRARY = Path(__file__).parent
 
+NAMES_ONLY = {"modifications": {"attacks"}}
+"""Modules of which another takes the names alone: who crafts no attack does not depend on how they work."""
+
 
 def code(script: Path) -> list[str]:
     """Return a script and all library modules that it imports, directly or not, sorted.
@@ -39,6 +42,7 @@ def fingerprint(paths: tuple[str, ...]) -> str:
 def _imported(path: Path) -> tuple[Path, ...]:
     names = chain.from_iterable(map(_names, ast.walk(_without_type_checking(path))))
     own = {name.split(".")[1] for name in names if name.startswith("noisetransfer.")}
+    own -= NAMES_ONLY.get(path.stem, set())
     modules = (LIBRARY.relative_to(Path.cwd()) / f"{name}.py" for name in sorted(own))
     return tuple(module for module in modules if module.is_file())
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import colormaps
 
+from noisetransfer.arms import ARMS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -26,14 +28,13 @@ LOOKS: tuple[tuple[str, Any, str], ...] = (
     ("#999999", (0, (1, 1)), "<"),
     ("#6B4C1E", (0, (8, 2, 1, 2)), ">"),
 )
-ARMS = "none", "identity", "diagonal", "full", "rotated", "permuted", "signal", "pooled"
 
 
 def styles(lines: Iterable[str]) -> dict[str, Style]:
     """Return the look of every line: an arm always has its own, other lines those left, in order."""
     named = list(dict.fromkeys(lines))
     arms = {arm: look for arm, look in zip(ARMS, LOOKS, strict=False) if arm in named}
-    free = cycle(look for look in LOOKS[2:] if look not in arms.values())
+    free = cycle([look for look in LOOKS[2:] if look not in arms.values()] or LOOKS)
     looks = arms | {line: next(free) for line in named if line not in arms}
     return {line: style(*look) for line, look in looks.items()}
 

@@ -1,9 +1,9 @@
 """The registry of modifications, their ids `name@strength`, and the modified images.
 
-To add a corruption of `imagecorruptions`, add its entry to `_CORRUPTIONS`; to add a transform, add an
-entry to `_ENTRIES` and a function that builds it from its scale. Both are then tested by
-`tests/unit/test_modifications.py`. Images of the kinds `official` and `paired` are read, not made:
-`corrupted_sets.py`. This module is read by the Snakefile: heavy imports are lazy.
+To add a corruption or a transform, add an entry to `_ENTRIES` and a function that builds it from its
+strength: `docs/adding.md`. `tests/unit/test_modifications.py` then tests it. Attacks are those of
+`attacks.py`. Images of the kinds `official` and `paired` are read, not made: `corrupted_sets.py`. This
+module is read by the Snakefile: heavy imports are lazy.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from noisetransfer import cifar_corruptions
+from noisetransfer.attacks import ATTACKS
 from noisetransfer.corruptions import corrupt
 from noisetransfer.errors import StudyError
 from noisetransfer.randomness import key
@@ -51,23 +52,41 @@ _SMALLEST = 32  # the side, in pixels, below which imagecorruptions refuses an i
 
 @dataclass(frozen=True)
 class Strengths:
-    """The strengths that a kind of modification allows: in words, and as a test."""
+    """The strengths that a kind of modification allows: in words, as a test, as they are written (regex)."""
 
     text: str
     allow: Callable[[float], bool]
+    written: str
     whole: bool = False
 
 
+_ABOVE_0 = r"(?=[0.]*[1-9])"
+_SEVERITY = Strengths(
+    "a severity of 1, 2, 3, 4 or 5", (1, 2, 3, 4, 5).__contains__, r"[1-5](\.0*)?", whole=True
+)
+
 STRENGTHS: dict[Kind, Strengths] = {
-    "corruption": Strengths("a severity of 1, 2, 3, 4 or 5", (1, 2, 3, 4, 5).__contains__, True),
-    "transform": Strengths("a scale from 0.2 to 2.0", lambda scale: 0.2 <= scale <= 2.0),
-    "attack": Strengths("an epsilon above 0, up to 1", lambda epsilon: 0 < epsilon <= 1),
-    "clean": Strengths("0 only", (0,).__contains__, True),
-    "official": Strengths("a severity of 1, 2, 3, 4 or 5", (1, 2, 3, 4, 5).__contains__, True),
-    "paired": Strengths("1 only", (1,).__contains__, True),
+    "corruption": _SEVERITY,
+    "transform": Strengths(
+        "a scale from 0.2 to 2.0",
+        lambda scale: 0.2 <= scale <= 2.0,
+        r"0?\.[2-9]\d*|1(\.\d*)?|2(\.0*)?",
+    ),
+    "attack": Strengths(
+        "an epsilon above 0, up to 1",
+        lambda epsilon: 0 < epsilon <= 1,
+        rf"{_ABOVE_0}(0?\.\d+|1(\.0*)?|\d(\.\d+)?e-\d+)",
+    ),
+    "clean": Strengths("0 only", (0,).__contains__, r"0(\.0*)?", whole=True),
+    "official": _SEVERITY,
+    "paired": Strengths("1 only", (1,).__contains__, r"1(\.0*)?", whole=True),
 }
 
-L2 = Strengths("an epsilon above 0, up to 1000, in L2", lambda epsilon: 0 < epsilon <= 1000)
+L2 = Strengths(
+    "an epsilon above 0, up to 1000, in L2",
+    lambda epsilon: 0 < epsilon <= 1000,
+    rf"{_ABOVE_0}(\d{{0,3}}\.\d+|\d{{1,3}}|1000(\.0*)?)",
+)
 """The strengths of attacks in L2: on 28 × 28 pixels a visible one is above 1."""
 
 
@@ -80,8 +99,9 @@ class Modification:
         kind: decides the strengths and who makes the images (attacks: `attacks.py`; official and
             paired ones are read by `corrupted_sets.py`).
         family: groups modifications in figures.
-        build: for transforms: makes, from a scale, the function of one image, float32
-            (C, H, W) in [0, 1], that draws from PyTorch's default generator.
+        build: of transforms, and of corruptions that are not of `imagecorruptions`: makes, from a strength,
+            the function of one image, float32 (C, H, W) in [0, 1], that draws from PyTorch's default
+            generator.
         own_strengths: where they are not those of the kind.
     """
 
@@ -166,16 +186,10 @@ _ENTRIES = (
     Modification("perspective", "transform", "geometry", _perspective),
     Modification("rotate", "transform", "geometry", _rotate),
     Modification("obstruction", "transform", "occlusion", _obstruction),
-    Modification("fgm", "attack", "adversarial"),
-    Modification("pgd", "attack", "adversarial"),
-    Modification("auto_pgd", "attack", "adversarial"),
-    Modification("square", "attack", "adversarial"),
-    Modification("random_noise", "attack", "adversarial"),
-    Modification("pgd_eot", "attack", "adversarial"),
-    Modification("auto_pgd_eot", "attack", "adversarial"),
-    Modification("square_eot", "attack", "adversarial"),
-    Modification("pgd_l2_eot", "attack", "adversarial", own_strengths=L2),
-    Modification("auto_pgd_l2_eot", "attack", "adversarial", own_strengths=L2),
+    *(
+        Modification(name, "attack", "adversarial", own_strengths=L2 if attack.l2 else None)
+        for name, attack in ATTACKS.items()
+    ),
     Modification("clean", "clean", "clean"),
     *(  # the published sets hold the same 19 corruptions, under the same names
         Modification(f"{published}.{made.name}", "official", made.family)
@@ -276,7 +290,8 @@ def modify(
             `if __name__ == "__main__"`.
 
     Returns:
-        Shape (n, C, H, W): uint8 of corruptions and clean images; float32 in [0, 1] of transforms.
+        Shape (n, C, H, W): uint8 of clean images and the corruptions of `imagecorruptions`; float32 in
+        [0, 1] of what has a `build`.
 
     Raises:
         StudyError: a bad id, an attack, which needs a network, or images that are read, not made.
@@ -316,10 +331,10 @@ def _check(images: NDArray[np.uint8], indices: Sequence[int]) -> None:
 def _modified(images: NDArray[np.uint8], id: str, keys: Sequence[int]) -> Pixels:
     """Modify images (n, C, H, W), one key each, in this process."""
     modification, strength = parse(id)
-    if modification.kind == "corruption":
-        return _corrupted(images, modification.name, int(strength), keys)
     if modification.build is not None:
         return _transformed(images, modification.build(strength), keys)
+    if modification.kind == "corruption":
+        return _corrupted(images, modification.name, int(strength), keys)
     return images.copy()
 
 

@@ -39,7 +39,9 @@ BUDGETS = {
 }
 for _name in ("pgd", "auto_pgd"):
     BUDGETS[f"{_name}_l2_eot"] = BUDGETS[f"{_name}_eot"]
-"""All but `against`, which is for those who make an expectation."""
+for _name in set(ATTACKS) - set(BUDGETS):
+    BUDGETS[_name] = ATTACKS[_name].budget().model_dump(exclude={"against"})
+"""All but `against`, which is for those who make an expectation; else the usual ones."""
 
 
 @dataclass

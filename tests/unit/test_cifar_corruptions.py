@@ -20,10 +20,10 @@ from scipy.ndimage import zoom
 
 from noisetransfer import cifar_corruptions, corruptions
 from noisetransfer.cifar_corruptions import corrupt
-from noisetransfer.modifications import MODIFICATIONS
+from noisetransfer.corrupted_sets import CORRUPTIONS
 
 HASHES = Path(__file__).with_name("cifar_corruption_hashes.json")
-NAMES = [entry.name for entry in MODIFICATIONS.values() if entry.kind == "corruption"]
+NAMES = list(CORRUPTIONS)
 SEVERITIES = (1, 2, 3, 4, 5)
 IDS = [(name, severity) for name in NAMES for severity in SEVERITIES]
 UNDRAWN = {

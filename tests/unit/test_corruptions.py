@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from noisetransfer import corruptions
+from noisetransfer.corrupted_sets import CORRUPTIONS
 from noisetransfer.corruptions import corrupt
-from noisetransfer.modifications import MODIFICATIONS
 
-NAMES = [entry.name for entry in MODIFICATIONS.values() if entry.kind == "corruption"]
+NAMES = list(CORRUPTIONS)
 SEVERITIES = (1, 2, 3, 4, 5)
 
 

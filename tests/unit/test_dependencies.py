@@ -106,7 +106,9 @@ def test_figures_concern_the_stages_that_plot_and_no_other():
     assert concerned == {stage for stage in STAGES if stage.startswith("plot_")}
 
 
-@pytest.mark.parametrize("name", ["config", "consistency", "dependencies"])
+@pytest.mark.parametrize(
+    "name", ["config", "consistency", "dependencies", "spellings", "study_schema"]
+)
 def test_schema_of_the_study_file_concerns_no_stage(name):
     assert not [stage for stage in STAGES if f"{name}.py" in modules(stage)]
 

@@ -41,7 +41,7 @@ WIDTHS = {
 }
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", WIDTHS)
 def test_hidden_layers_have_the_published_widths(name):
     prefixes = [split(network(name), site)[0] for site in ARCHITECTURES[name].sites]
     assert [activation_shape(p, SHAPE).numel() for p in prefixes] == WIDTHS[name]

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from noisetransfer.arms import ARMS
-from project import ROOT, counts
+from noisetransfer.config import AUDIT, CURVES, HEATMAP, load
+from noisetransfer.errors import StudyError
+from project import ROOT, Project, copy_of_project, counts
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text()
@@ -22,10 +24,19 @@ def test_links_lead_somewhere(document):
     assert [link for link in local if not (document.parent / link).exists()] == []
 
 
-def test_make_targets_of_the_readme_exist():
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_headings_lead_somewhere(document):
+    for path, heading in re.findall(r"\]\(((?!http)[^)#]*)#([^)]+)\)", document.read_text()):
+        page = (document.parent / path if path else document).read_text()
+        titles = [line.lstrip("# ") for line in page.splitlines() if line.startswith("#")]
+        assert heading in [re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-") for t in titles]
+
+
+def test_make_targets_of_the_documents_exist():
     makefile = (ROOT / "Makefile").read_text()
-    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
-    assert {"run", "test", "paper-quick", "clean"} <= named
+    texts = [document.read_text() for document in DOCUMENTS]
+    named = {n for t in texts for n in re.findall(r"(?:^|`)make ([a-z-]+)", t, re.MULTILINE)}
+    assert {"run", "test", "paper-quick", "clean", "plan", "schema", "docs"} <= named
     assert [name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)] == []
 
 
@@ -37,6 +48,7 @@ def code(text):
     return [*lines, *(" ".join(words.split()) for words in inline)]
 
 
+GUIDE = (ROOT / "docs/first-study.md").read_text()
 COMMANDS = [shlex.split(line) for line in code(README) if line.startswith(".venv/bin/snakemake")]
 WHOLE = [command for command in COMMANDS if "…" not in command]  # else a pattern
 
@@ -52,6 +64,54 @@ def test_commands_of_the_readme_make_a_plan(fresh, command):
     run = fresh.snakemake("--dry-run", *command[1:], configfile=None)
     assert run.returncode == 0, run.stdout
     assert counts(run.stdout)
+
+
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory) -> Project:
+    """A copy of the project with the study of the guide."""
+    project = copy_of_project(tmp_path_factory.mktemp("guided"))
+    (study,) = re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.M | re.S)
+    (project.folder / "studies/mine.yaml").write_text(study)
+    return project
+
+
+GUIDED = [shlex.split(line) for line in code(GUIDE) if line.startswith(".venv/bin/snakemake")]
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in GUIDED if "--workflow-profile" not in c], ids=" ".join
+)
+def test_commands_of_the_guide_make_a_plan(guided, command):
+    run = guided.snakemake("--dry-run", *command[1:], configfile=None)
+    assert run.returncode == 0, run.stdout
+    assert counts(run.stdout)
+
+
+def test_the_guide_names_files_that_its_study_writes(guided):
+    """A diagnosis and a log go by the name of what their job writes."""
+    run = guided.snakemake("--dry-run", configfile="studies/mine.yaml")
+    files = re.findall(r"^\| `([a-z]+/[^`]+)`", GUIDE, re.M)
+    (log,) = re.findall(r"results/mine/logs/retrain_suffix/(\S+)\.log", GUIDE)
+    written = [*files, f"noisy/{log}.safetensors"]
+    assert len(written) == 5
+    stems = [f"results/mine/{name}".replace(".json", ".safetensors") for name in written]
+    assert [name for name in stems if name not in run.stdout] == []
+
+
+def test_the_guide_shows_an_error_as_it_is(guided):
+    (shown,) = re.findall(r"^```\n(networks\..*?)\n```", GUIDE, re.M | re.S)
+    study = yaml.safe_load((guided.folder / "studies/mine.yaml").read_text())
+    study["networks"]["v2"]["activation"] = "gelu"
+    with pytest.raises(StudyError) as caught:
+        load(study)
+    assert shown in str(caught.value)
+
+
+def test_every_kind_of_figure_is_explained():
+    page = (ROOT / "docs/figures.md").read_text()
+    explained = {name for line in re.findall(r"^## (.*)$", page, re.M) for name in line.split(", ")}
+    drawn = {HEATMAP, AUDIT, *CURVES, "published_heatmap", "published_cells", "modifications"}
+    assert explained == drawn
 
 
 def test_experiments_of_the_readme_are_those_of_the_paper():

@@ -37,6 +37,8 @@ LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 FORMATS = ["pdf", "svg", "png"]
 VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
+CLUSTERED = "clustered"
+SUMMARIES = ["summary", "families", "variance", "robustness"]
 
 
 wildcard_constraints:
@@ -444,7 +446,7 @@ def figures_of(experiment):
     """The figures of an experiment, those first that are read first."""
     names = []
     for kind in STUDY.figures_of(experiment):
-        heatmaps = [f"{experiment}_{value}" for value in reversed(VALUES)]
+        heatmaps = [f"{experiment}_{v}" for v in [*reversed(VALUES), CLUSTERED]]
         names += heatmaps if kind == HEATMAP else [f"{experiment}_{kind}"]
     if experiment in STUDY.checks:
         comparisons = {
@@ -464,7 +466,8 @@ def drawn_from(w):
 
 def tables_of(experiment):
     curves = "learning_curve" in STUDY.figures_of(experiment)
-    return [TABLE, LOSSES] if curves else [TABLE]
+    summaries = [f"{TABLE}_{kind}" for kind in SUMMARIES]
+    return [TABLE, *summaries, *([LOSSES] if curves else [])]
 
 
 def headlines_of(experiment):

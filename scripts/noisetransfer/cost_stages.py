@@ -454,8 +454,15 @@ STAGES = {
     "tabulate_results": Stage(
         "{experiment}", ("tables/{}.*",), _all_records, _all_cells, _all_records
     ),
+    "summarise_results": Stage(
+        "{experiment}",
+        tuple(f"tables/{{}}_{kind}.*" for kind in ("summary", "families", "variance", "robustness")),
+        _all_records,
+        _all_cells,
+        _all_records,
+    ),
     "tabulate_losses": Stage("{experiment}", ("tables/{}_losses.*",), _all_losses, _all_losses),
-    "plot_transfer": Stage("{experiment}", ("figures/{}_accuracy.*", "figures/{}_gain_over_*")),
+    "plot_transfer": Stage("{experiment}", ("figures/{}_accuracy.*", "figures/{}_gain_over_*", "figures/{}_clustered.*")),
     "plot_experiment": Stage("{experiment}_{kind}", ("figures/{}.*",)),
     "plot_modifications": Stage(
         "{dataset}",

@@ -16,6 +16,7 @@ from noisetransfer.statistics import matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Literal
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -60,6 +61,9 @@ def clustered_heatmap(table: pd.DataFrame, *, title: str) -> Figure:
     image = annotated(axes["cells"], cells, limits, colours)
     if gain:
         mark(axes["cells"], _cells(shown, arm, f"{value}_p_adjusted").reindex_like(cells) < LEVEL)
+    axes["cells"].set_aspect("auto")  # as wide as the bar above it
+    axes["cells"].yaxis.tick_right()
+    axes["cells"].tick_params(length=0)
     _trees(axes, rows, columns)
     _bars(axes, cells)
     figure.colorbar(image, cax=axes["colours"], label=TITLES[value])
@@ -110,7 +114,9 @@ def _layout(shape: tuple[int, int]) -> tuple[Figure, dict[str, Axes]]:
 
 
 def _trees(axes: dict[str, Axes], *trees: NDArray[np.floating] | None) -> None:
-    for name, side, tree in zip(("left tree", "top tree"), ("left", "top"), trees, strict=True):
+    sides: tuple[Literal["left", "top"], ...] = ("left", "top")
+    for side, tree in zip(sides, trees, strict=True):
+        name = f"{side} tree"
         axes[name].set_axis_off()
         if tree is not None:
             dendrogram(

@@ -22,13 +22,14 @@ def components(outcome: Outcome) -> dict[str, float]:
     """Estimate the variance components of one draw's success (1 right, 0 wrong) in a cell.
 
     The draws of T trials × n images × K are a crossed layout with repeats; its components are estimated by
-    the method of moments (Searle, Casella & McCulloch 1992, ch. 4): unbiased, so an estimate of next to nothing
-    may lie below 0.
+    the method of moments (Searle, Casella & McCulloch 1992, ch. 4): unbiased, so an estimate of next to
+    nothing may lie below 0.
 
     Returns:
-        `COMPONENTS`, which together are the variance of a draw's success over trials, images and draws. With
-        one trial, that of the trial is NaN and its interaction with images is part of that of images;
-        with one draw, that of the draw is NaN and part of the interaction (with one trial, of that of images).
+        `COMPONENTS`, which together are the variance of a draw's success over trials, images and draws.
+        With one trial, that of the trial is NaN and its interaction with images is part of that of
+        images; with one draw, that of the draw is NaN and part of the interaction (with one trial, of that
+        of images).
     """
     passes, shares = outcome.passes, outcome.draws / outcome.passes
     of_draws = float(np.mean(shares * (1 - shares)))

@@ -15,6 +15,8 @@ from noisetransfer.uncertainty import interval
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     Errors = Mapping[str, float]
     Row = dict[str, Any]
 
@@ -53,12 +55,15 @@ def mean_corruption_error(errors: Errors, baseline: Errors) -> float:
     return float(np.mean(found)) if found else np.nan
 
 
-def worst_case(attacked: Sequence[Outcome]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def worst_case(attacked: Sequence[Outcome]) -> NDArray[np.bool_]:
     """Return which images are right under every one of some attacks, trial by trial, (T, n).
 
-    The share of them is the robust accuracy (Croce & Hein 2020, ICML: of an ensemble, the worst case per image).
+    The share of them is the robust accuracy (Croce & Hein 2020, ICML: the worst case per image).
     """
-    return np.logical_and.reduce([one.right for one in attacked])
+    right = attacked[0].right
+    for one in attacked[1:]:
+        right = right & one.right
+    return right
 
 
 def robustness(
@@ -91,7 +96,7 @@ def robustness(
 
 def _errors(noise: pd.DataFrame, found: Sequence[Outcome]) -> dict[str, float]:
     kinds = {"corruption", "official"}
-    targets = noise["target"].items()
+    targets = zip(noise.index.tolist(), noise["target"], strict=True)
     return {t: 1 - float(found[i].right.mean()) for i, t in targets if parse(t)[0].kind in kinds}
 
 
@@ -116,12 +121,12 @@ def _corrupted(errors: Errors, bases: Errors, baseline: str) -> Row:
 def _attacked(noise: pd.DataFrame, found: Sequence[Outcome], seed: int) -> list[Row]:
     """Return the robust accuracy by threat; one empty row without attacks."""
     threats: dict[str, dict[str, Outcome]] = {}
-    for i, target in noise["target"].items():
+    for i, target in zip(noise.index.tolist(), noise["target"], strict=True):
         entry, epsilon = parse(target)
         if entry.kind == "attack":
             norm = "L2" if entry.strengths is L2 else "Linf"
             threats.setdefault(f"{norm}@{epsilon}", {})[entry.name] = found[i]
-    rows = []
+    rows: list[Row] = []
     for threat, attacks in threats.items():
         right = worst_case(list(attacks.values()))
         names = [*noise.iloc[0][NOISE], threat]

@@ -456,13 +456,18 @@ STAGES = {
     ),
     "summarise_results": Stage(
         "{experiment}",
-        tuple(f"tables/{{}}_{kind}.*" for kind in ("summary", "families", "variance", "robustness")),
+        tuple(
+            f"tables/{{}}_{kind}.*" for kind in ("summary", "families", "variance", "robustness")
+        ),
         _all_records,
         _all_cells,
         _all_records,
     ),
     "tabulate_losses": Stage("{experiment}", ("tables/{}_losses.*",), _all_losses, _all_losses),
-    "plot_transfer": Stage("{experiment}", ("figures/{}_accuracy.*", "figures/{}_gain_over_*", "figures/{}_clustered.*")),
+    "plot_transfer": Stage(
+        "{experiment}",
+        tuple(f"figures/{{}}_{kind}.*" for kind in ("accuracy", "gain_over_*", "clustered")),
+    ),
     "plot_experiment": Stage("{experiment}_{kind}", ("figures/{}.*",)),
     "plot_modifications": Stage(
         "{dataset}",

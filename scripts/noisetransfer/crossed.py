@@ -1,7 +1,7 @@
 """Trials crossed with images: how sure a mean over both is, where both are samples.
 
-Every trial (a network, its noise) is tested on every image, so that a value has an effect of its trial, one of
-its image, and a rest: the layout of readers × cases, of which the mean, its variance and its degrees of
+Every trial (a network, its noise) is tested on every image, so that a value has an effect of its trial, one
+of its image, and a rest: the layout of readers × cases, of which the mean, its variance and its degrees of
 freedom are textbook matter (Searle, Casella & McCulloch 1992, ch. 4; Hillis 2007, Stat. Med. 26, 596).
 """
 

@@ -54,7 +54,7 @@ def families(cells: pd.DataFrame, found: Sequence[Outcome], seed: int) -> pd.Dat
     for names, group in cells.groupby(NOISE, sort=True, observed=True):
         for own, values in [*_blocks(group, found, bases), *_dominance(group, found)]:
             tags = (own["statistic"], own["value"], own["source_family"], own["target_family"])
-            random = np.random.default_rng(key(seed, "bootstrap families", *names, *tags))
+            random = np.random.default_rng(key(seed, "bootstrap families", *map(str, names), *tags))
             low, high = interval(values, "difference", random)
             size = {"n": values.shape[1], "trials": len(values), "resampled": sampled(len(values))}
             ends = {"mean": float(values.mean(dtype=float)), "low": low, "high": high}

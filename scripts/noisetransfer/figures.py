@@ -29,6 +29,8 @@ GAINS = ("gain_over_none", "gain_over_identity")
 
 CELL_INCHES = 0.52
 
+_MEANT = {"images": "for these trials on new images", "images and trials": "for new trials"}
+
 LEVEL = 0.05
 """False discovery rate of the cells with a dot."""
 
@@ -84,9 +86,8 @@ def caption(table: pd.DataFrame, value: str) -> str:
     text = f"mean of {', '.join(sizes)}"
     if value not in GAINS:
         return text
-    samples = " or ".join(sorted(table["resampled"].unique()))
-    dot = f"dot: not 0, false discovery rate {LEVEL:g} in each arm; chance of {samples}"
-    return f"{text}\n{dot}"
+    meant = " or ".join(sorted({_MEANT[name] for name in table["resampled"]}))
+    return f"{text}; dot: not 0 {meant}, adjusted p < {LEVEL:g} (Benjamini–Hochberg, by arm)"
 
 
 def mark(axis: Axes, marked: pd.DataFrame) -> None:

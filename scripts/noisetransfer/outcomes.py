@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -78,7 +78,8 @@ def _split(records: pd.DataFrame) -> Iterable[tuple[tuple[str, ...], Outcome]]:
     right = (records["prediction"] == records["label"]).to_numpy()
     columns = [records[name].to_numpy() for name in ("trial", "image", "draws_correct", "K")]
     for cell, rows in records.groupby(KEYS, sort=False, observed=True).indices.items():
-        yield cell, _outcome(cell, right[rows], *(column[rows] for column in columns))
+        own = tuple(map(str, cast("tuple[str, ...]", cell)))
+        yield own, _outcome(own, right[rows], *(column[rows] for column in columns))
 
 
 def _outcome(
@@ -96,8 +97,8 @@ def _outcome(
     images = image[order].reshape(shape) if square else image[None]
     if not square or (images != images[0]).any() or (np.diff(images[0]) == 0).any():
         raise StudyError(f"{_name(cell)}: not every trial was tested on the same images, each once")
-    own = (values[order].reshape(shape) for values in (right, draws.astype(np.int32)))
-    return Outcome(trials, images[0], *own, passes=int(passes[0]))
+    right, draws = right[order].reshape(shape), draws[order].reshape(shape)
+    return Outcome(trials, images[0], right, draws.astype(np.int32), int(passes[0]))
 
 
 def _joined(cell: tuple[str, ...], blocks: list[Outcome]) -> Outcome:

@@ -1,4 +1,4 @@
-"""Every cell of an experiment in one row: means over trials, their intervals, and which gains are no chance."""
+"""Every cell of an experiment in one row: means over trials, intervals, and which gains are no chance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = [*KEYS, "n", "trials"] + [
 ]
 """Columns of the summary, but for `resampled`."""
 
-_EMPTY = {end: np.nan for end in ("", "_low", "_high", "_p")}
+_EMPTY = dict.fromkeys(("", "_low", "_high", "_p"), np.nan)
 
 
 def summary(cells: pd.DataFrame, found: Sequence[Outcome], seed: int) -> pd.DataFrame:

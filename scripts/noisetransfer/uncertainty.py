@@ -1,4 +1,4 @@
-"""How sure a mean over trials and images is: its confidence interval, and its p-value where it is a difference.
+"""How sure a mean over trials and images is: its interval, and its p-value where it is a difference.
 
 Two means of the same trials and images are compared by their differences, image by image and trial by trial.
 

@@ -118,7 +118,7 @@ def _trees(axes: dict[str, Axes], *trees: NDArray[np.floating] | None) -> None:
     for side, tree in zip(sides, trees, strict=True):
         name = f"{side} tree"
         axes[name].set_axis_off()
-        if tree is not None:
+        if tree is not None and tree[-1, 2] > 0:  # not where all are alike
             dendrogram(
                 tree,
                 ax=axes[name],

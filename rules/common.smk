@@ -39,6 +39,8 @@ LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 FORMATS = ["pdf", "svg", "png"]
 VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
+CLUSTERED = "clustered"
+SUMMARIES = ["summary", "families", "variance", "robustness"]
 
 
 wildcard_constraints:
@@ -463,7 +465,7 @@ def figures_of(experiment):
     """The figures of an experiment, those first that are read first."""
     names = []
     for kind in STUDY.figures_of(experiment):
-        heatmaps = [f"{experiment}_{value}" for value in reversed(VALUES)]
+        heatmaps = [f"{experiment}_{v}" for v in [*reversed(VALUES), CLUSTERED]]
         names += heatmaps if kind == HEATMAP else [f"{experiment}_{kind}"]
     if experiment in STUDY.checks:
         comparisons = {
@@ -483,9 +485,10 @@ def drawn_from(w):
 
 def tables_of(experiment):
     drawn = STUDY.figures_of(experiment)
+    summaries = [f"{TABLE}_{kind}" for kind in SUMMARIES]
     losses = [LOSSES] if "learning_curve" in drawn else []
     audit = [AUDITED, VERDICTS] if AUDIT in drawn else []
-    return [TABLE, *losses, *audit]
+    return [TABLE, *summaries, *losses, *audit]
 
 
 def headlines_of(experiment):

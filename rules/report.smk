@@ -24,6 +24,37 @@ rule tabulate_results:
         "python scripts/tabulate_results.py --records {input.records} --output {output} 2> {log}"
 
 
+rule summarise_results:
+    input:
+        code=code_of("summarise_results"),
+        records=lambda w: records_of(w.experiment),
+    output:
+        expand(
+            f"{TABLE}_{{kind}}.{{suffix}}",
+            kind=SUMMARIES,
+            suffix=["parquet", "csv"],
+            allow_missing=True,
+        ),
+    log:
+        f"{LOGS}/summarise_results/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/summarise_results/{{experiment}}.tsv"
+    conda:
+        "../envs/plot.yaml"
+    resources:
+        mem_mb=growing(6000),
+        runtime=growing(60),
+    params:
+        code=version_of(code_of("summarise_results")),
+        seed=STUDY.seed,
+        folder=lambda w, output: str(Path(output[0]).parent),
+    message:
+        "Intervals and tests of experiment {wildcards.experiment}"
+    shell:
+        "python scripts/summarise_results.py --records {input.records} --seed {params.seed}"
+        " --name {wildcards.experiment} --output {params.folder} 2> {log}"
+
+
 rule tabulate_losses:
     input:
         code=code_of("tabulate_losses"),
@@ -79,11 +110,11 @@ rule tabulate_audit:
 rule plot_transfer:
     input:
         code=code_of("plot_transfer"),
-        table=f"{TABLE}.parquet",
+        table=f"{TABLE}_summary.parquet",
     output:
         expand(
             f"{FIGURES}/{{experiment}}_{{value}}.{{format}}",
-            value=VALUES,
+            value=[*VALUES, CLUSTERED],
             format=FORMATS,
             allow_missing=True,
         ),

@@ -454,6 +454,15 @@ STAGES = {
     "tabulate_results": Stage(
         "{experiment}", ("tables/{}.*",), _all_records, _all_cells, _all_records
     ),
+    "summarise_results": Stage(
+        "{experiment}",
+        tuple(
+            f"tables/{{}}_{kind}.*" for kind in ("summary", "families", "variance", "robustness")
+        ),
+        _all_records,
+        _all_cells,
+        _all_records,
+    ),
     "tabulate_losses": Stage("{experiment}", ("tables/{}_losses.*",), _all_losses, _all_losses),
     "tabulate_audit": Stage(
         "{experiment}",
@@ -463,7 +472,10 @@ STAGES = {
         _all_records,
     ),
     "plot_audit": Stage("{experiment}", ("figures/{}_audit.*",)),
-    "plot_transfer": Stage("{experiment}", ("figures/{}_accuracy.*", "figures/{}_gain_over_*")),
+    "plot_transfer": Stage(
+        "{experiment}",
+        tuple(f"figures/{{}}_{kind}.*" for kind in ("accuracy", "gain_over_*", "clustered")),
+    ),
     "plot_experiment": Stage("{experiment}_{kind}", ("figures/{}.*",)),
     "plot_modifications": Stage(
         "{dataset}",

@@ -25,7 +25,14 @@ TITLES = {
     "gain_over_identity": "gain in accuracy over identity noise",
 }
 
+GAINS = ("gain_over_none", "gain_over_identity")
+
 CELL_INCHES = 0.52
+
+_MEANT = {"images": "for these trials on new images", "images and trials": "for new trials"}
+
+LEVEL = 0.05
+"""False discovery rate of the cells with a dot."""
 
 
 def transfer_heatmap(
@@ -33,8 +40,10 @@ def transfer_heatmap(
 ) -> Figure:
     """Draw every source × target, one panel per arm, `full` first; arms without a source come last.
 
+    Cells whose gain is no chance (adjusted p below `LEVEL`) have a dot.
+
     Args:
-        table: as from `statistics.transfer_table`.
+        table: as from `summary.summary`.
         value: column of the table, a key of `TITLES`.
         title: what study this is.
         order: modifications in the order of rows and columns.
@@ -42,7 +51,9 @@ def transfer_heatmap(
     Returns:
         targets in rows, sources in columns, mean over trials; gains on a diverging map centred on 0.
     """
-    panels = _panels(_ordered(table, order), value)
+    ordered = _ordered(table, order)
+    panels = _panels(ordered, value)
+    marked = _panels(ordered, f"{value}_p_adjusted") if value in GAINS else {}
     widths = [panel.shape[1] for panel in panels.values()]
     rows = len(next(iter(panels.values())))
     margins = 3.2 + 0.3 * len(widths)  # names of targets, colour bar, gaps, in inches
@@ -55,10 +66,41 @@ def transfer_heatmap(
     for axis, (name, panel) in zip(axes, panels.items(), strict=True):
         image = annotated(axis, panel, limits, "cividis" if value == "accuracy" else "PuOr")
         axis.set_title(name, fontsize=11)
+        if name in marked:
+            mark(axis, marked[name].reindex_like(panel) < LEVEL)
     axes[0].set_ylabel("target (tested under)")
+    figure.supxlabel(caption(table, value), fontsize=9)
     figure.suptitle(f"{title}: {TITLES[value]}", fontsize=13)
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01, label=TITLES[value])
     return figure
+
+
+def caption(table: pd.DataFrame, value: str) -> str:
+    """Say how many images and trials there are, and what a dot means.
+
+    Args:
+        table: as from `summary.summary`.
+        value: column that is shown.
+    """
+    sizes = [_range(table["n"], "test image"), _range(table["trials"], "trial")]
+    text = f"mean of {', '.join(sizes)}"
+    if value not in GAINS:
+        return text
+    meant = " or ".join(sorted({_MEANT[name] for name in table["resampled"]}))
+    return f"{text}; dot: not 0 {meant}, adjusted p < {LEVEL:g} (Benjamini–Hochberg, by arm)"
+
+
+def mark(axis: Axes, marked: pd.DataFrame) -> None:
+    """Put a dot into the upper right corner of cells of `annotated` axes, in the colour of their number.
+
+    Args:
+        axis: with the cells.
+        marked: which cells; targets in rows, sources in columns.
+    """
+    colours = {text.get_position(): text.get_color() for text in axis.texts}
+    for row, column in np.argwhere(marked.to_numpy()).tolist():
+        colour = colours[(column, row)]
+        axis.plot(column + 0.34, row - 0.34, "o", markersize=3, color=colour, clip_on=False)
 
 
 def contact_sheet(images: Mapping[str, NDArray[np.floating]], labels: list[str]) -> Figure:
@@ -95,11 +137,18 @@ def _panels(table: pd.DataFrame, value: str) -> dict[str, pd.DataFrame]:
     panels = {f"arm {arm}, by source": matrix(shaped, arm, value) for arm in arms}
     plain = table[table["source"] == NO_SOURCE]
     if panels:  # an arm gains nothing over itself: shown only where nothing else is
-        plain = plain[plain["arm"] != value.removeprefix("gain_over_")]
+        own = value.removeprefix("gain_over_").removesuffix("_p_adjusted")
+        plain = plain[plain["arm"] != own]
     if len(plain):
         cells = plain.groupby(["target", "arm"], sort=False, observed=True)[value].mean()
         panels["no source"] = cells.unstack("arm")
     return panels
+
+
+def _range(numbers: pd.Series, what: str) -> str:
+    low, high = int(numbers.min()), int(numbers.max())
+    many = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{many} {what}{'s' * (high != 1)}"
 
 
 def _limits(values: pd.Series, value: str) -> tuple[float, float]:

@@ -36,24 +36,38 @@ def transfer_table(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         columns `CELL`, n, accuracy, gain_over_none, gain_over_identity; a gain is the difference to the
-        accuracy of arm none (identity) of the same network, site, target, regime and trial, and for identity
-        of the same τ; NaN where that arm was not run. Arm none has no τ: its gain over identity is
-        NaN unless identity was run at one τ only.
+        accuracy of the row of `references`; NaN where that arm was not run.
     """
     table = pd.concat(parts, ignore_index=True)
-    none, identity = (table[table["arm"] == arm] for arm in ("none", "identity"))
-    same_tau = _accuracy_of(identity, table, [*_PAIR, "tau"])
-    only_tau = _accuracy_of(identity.drop_duplicates(_PAIR, keep=False), table, _PAIR)
-    own = np.where(table["arm"] == "none", only_tau, same_tau)
-    table["gain_over_none"] = table["accuracy"] - _accuracy_of(none, table, _PAIR)
-    table["gain_over_identity"] = table["accuracy"] - own
+    for arm, rows in references(table).items():
+        table[f"gain_over_{arm}"] = table["accuracy"] - np.append(table["accuracy"], np.nan)[rows]
     return table.sort_values(CELL, ignore_index=True)
 
 
-def _accuracy_of(base: pd.DataFrame, table: pd.DataFrame, keys: list[str]) -> NDArray[np.floating]:
-    """Return, for every row of a table, the accuracy of the row of `base` with the same keys."""
-    accuracy = base.set_index(keys)["accuracy"]
-    return accuracy.reindex(pd.MultiIndex.from_frame(table[keys])).to_numpy()
+def references(table: pd.DataFrame) -> dict[str, NDArray[np.intp]]:
+    """Find the rows that gains refer to.
+
+    Args:
+        table: columns `CELL`, trial or not; an index from 0.
+
+    Returns:
+        none and identity → for every row, the row of that arm at the same network, site, target, regime and
+        trial, and for identity of the same τ; −1 where that arm was not run. Arm none has no τ: identity
+        is found for it where it was run at one τ only.
+    """
+    place = [name for name in _PAIR if name in table]
+    none, identity = (table[table["arm"] == arm] for arm in ("none", "identity"))
+    same_tau = _rows(identity, table, [*place, "tau"])
+    only_tau = _rows(identity.drop_duplicates(place, keep=False), table, place)
+    own = np.where(table["arm"] == "none", only_tau, same_tau)
+    return {"none": _rows(none, table, place), "identity": own}
+
+
+def _rows(base: pd.DataFrame, table: pd.DataFrame, keys: list[str]) -> NDArray[np.intp]:
+    """Return, for every row of a table, the row of `base` with the same keys, or −1."""
+    known = pd.MultiIndex.from_frame(base[keys])
+    found = known.get_indexer(pd.MultiIndex.from_frame(table[keys]))
+    return np.append(base.index.to_numpy(dtype=np.intp), -1)[found]
 
 
 def matrix(table: pd.DataFrame, arm: str, value: str) -> pd.DataFrame:

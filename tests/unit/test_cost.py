@@ -108,6 +108,7 @@ NAMES = {
     "evaluate/retrain/v2/L2/tau0.5/two/large/0-1": 1000 * 2 * 3 * 10 * (2 * DRAW + 2 * 3),
     "evaluate/retrain/v2/L2/tau0/any/hit/0": 1000 * (10 * (DRAW + 1) + 5 * QUERY),
     "tabulate_results/transfer": 1000 * 2 * 10 * (9 * 3 + 2),
+    "summarise_results/transfer": 1000 * 2 * 10 * (9 * 3 + 2),
     "tabulate_losses/transfer": 3500 * 6 * 2 * (9 * 3 + 2),
     "tabulate_audit/transfer": 1000 * 2 * 10 * (9 * 3 + 2),
     "plot_audit/transfer": 1,

@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from noisetransfer.clusters import COLOURS, clustered_heatmap
 from noisetransfer.figures import TITLES, contact_sheet, transfer_heatmap
+from noisetransfer.outcomes import KEYS
 from noisetransfer.statistics import transfer_table
 
 SOURCES = ["snow@5", "rotate@2.0"]
@@ -27,7 +30,14 @@ def study(*arms: str) -> pd.DataFrame:
     table = pd.DataFrame(cells, columns=["arm", "source", "target", "trial"])
     accuracy = np.random.default_rng(0).permutation(np.linspace(0.02, 0.98, len(cells)))
     keys = {"study": "s", "network": "v2", "site": "L2", "tau": 0.5, "regime": "retrain", "n": 50}
-    return transfer_table([table.assign(accuracy=accuracy, **keys)])
+    return summarised(transfer_table([table.assign(accuracy=accuracy, **keys)]))
+
+
+def summarised(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what a figure needs of a summary: means over trials; gains above 0.1 are no chance."""
+    means = table.groupby([*KEYS, "n"])[["accuracy", *GAINS]].mean().reset_index()
+    p = {f"{gain}_p_adjusted": np.where(means[gain].abs() > 0.1, 0.001, 0.7) for gain in GAINS}
+    return means.assign(trials=2, resampled="images", **p)
 
 
 TABLE = study("none", "identity", "diagonal", "full")
@@ -142,7 +152,7 @@ def test_panels_share_their_limits_and_colours(value):
 @pytest.mark.parametrize("value", TITLES)
 def test_text_is_dark_on_light_cells_and_light_on_dark_ones(value):
     colours = set()
-    for axis in panels(heatmap(value, TABLE[TABLE["trial"] == 0])).values():
+    for axis in panels(heatmap(value)).values():
         image = axis.images[0]
         for text in axis.texts:
             column, row = text.get_position()
@@ -179,6 +189,110 @@ def test_gain_that_rounds_to_0_has_no_sign(number):
     texts = {text.get_text() for text in panel(heatmap("gain_over_none", table), "full").texts}
     assert len(texts) == 1
     assert "-" not in texts.pop()
+
+
+def dots(axis) -> set[tuple[int, int]]:
+    """Return the cells that have a dot: row, column."""
+    return {
+        (round(line.get_ydata()[0]), round(line.get_xdata()[0]))
+        for line in axis.lines
+        if line.get_marker() == "o"
+    }
+
+
+@pytest.mark.parametrize("gain", GAINS)
+@pytest.mark.parametrize("arm", STRUCTURED)
+def test_gains_that_are_no_chance_have_a_dot(gain, arm):
+    axis = panel(heatmap(gain), arm)
+    large = np.argwhere(np.abs(expected(arm, gain)) > 0.1).tolist()
+    assert large
+    assert dots(axis) == set(map(tuple, large))
+
+
+def test_a_dot_has_the_colour_of_the_number_beside_it():
+    axis = panel(heatmap("gain_over_none"), "full")
+    colours = {text.get_position()[::-1]: text.get_color() for text in axis.texts}
+    for line, cell in ((line, dots_of([line])) for line in axis.lines):
+        assert line.get_color() == colours[cell]
+
+
+def dots_of(lines) -> tuple[int, int]:
+    (line,) = lines
+    return round(line.get_ydata()[0]), round(line.get_xdata()[0])
+
+
+def test_accuracies_have_no_dots():
+    assert not any(dots(axis) for axis in panels(heatmap("accuracy")).values())
+
+
+def test_caption_tells_images_and_trials_and_whom_a_dot_speaks_of():
+    text = heatmap("gain_over_none").get_supxlabel()
+    assert "50 test images, 2 trials" in text
+    assert "for these trials on new images, adjusted p < 0.05" in text
+    new = TABLE.assign(trials=10, resampled="images and trials")
+    assert "10 trials; dot: not 0 for new trials" in heatmap("gain_over_none", new).get_supxlabel()
+    assert "dot" not in heatmap("accuracy").get_supxlabel()
+
+
+# clusters
+
+LIKE = {"snow@5": 0, "rotate@2.0": 1, "fog@5": 0, "elastic@2.0": 1, "pgd@0.1": 0}
+
+
+def of_two_kinds(names=tuple(LIKE)) -> pd.DataFrame:
+    """Return a summary whose gains tell two kinds of modifications apart."""
+    cells = [(s, t, 0.4 * (LIKE[s] == LIKE[t]) + 0.01 * len(s)) for s in names for t in names]
+    table = pd.DataFrame(cells, columns=["source", "target", "gain_over_identity"])
+    shown = {"arm": "full", "accuracy": 0.5, "gain_over_none": np.nan, "n": 50, "trials": 2}
+    return table.assign(gain_over_identity_p_adjusted=0.01, resampled="images", **shown)
+
+
+def clustered(table: pd.DataFrame):
+    figure = clustered_heatmap(table, title="embedded, transfer")
+    (axis,) = (axis for axis in figure.axes if axis.texts and axis.images)
+    return figure, axis
+
+
+def test_like_modifications_are_side_by_side():
+    figure, axis = clustered(of_two_kinds())
+    for labels in (axis.get_xticklabels(), axis.get_yticklabels()):
+        kinds = [LIKE[name] for name in ticks(labels)]
+        assert kinds in (sorted(kinds), sorted(kinds, reverse=True))
+    values = of_two_kinds().set_index(["target", "source"])["gain_over_identity"]
+    names = [(t, s) for t in ticks(axis.get_yticklabels()) for s in ticks(axis.get_xticklabels())]
+    assert shown(axis).ravel() == pytest.approx([values[name] for name in names], abs=0.00501)
+    assert "arm full" in figure.get_suptitle()
+    assert len(dots(axis)) == 25
+
+
+def test_bars_have_the_colours_of_the_families_in_the_order_of_the_cells():
+    figure, axis = clustered(of_two_kinds())
+    known = {"snow@5": "weather", "fog@5": "weather", "pgd@0.1": "adversarial"}
+    colours = [COLOURS[known.get(n, "geometry")] for n in ticks(axis.get_xticklabels())]
+    bars = [[p for p in axis.patches if p.get_width() == 1] for axis in figure.axes]
+    drawn = [[to_hex(p.get_facecolor()).upper() for p in bar] for bar in bars if len(bar) == 5]
+    assert colours in drawn
+
+
+@pytest.mark.parametrize("names", [["snow@5"], ["snow@5", "fog@5"]])
+def test_few_modifications_can_be_clustered(names, tmp_path):
+    clustered(of_two_kinds(names))[0].savefig(tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "arms", [("none", "full"), ("diagonal",), ("none", "identity"), ("none",)], ids=" ".join
+)
+def test_study_without_some_arms_can_be_clustered(arms):
+    figure, axis = clustered(study(*arms))
+    assert len(ticks(axis.get_yticklabels())) == 3
+    assert ("arm " in figure.get_suptitle()) == (arms[-1] in STRUCTURED)
+
+
+def test_cells_that_were_not_run_are_shown_as_such():
+    table = of_two_kinds()
+    _, axis = clustered(table[(table["source"] != "snow@5") | (table["target"] != "pgd@0.1")])
+    assert [text.get_text() for text in axis.texts].count("–") == 1
 
 
 # contact sheets

@@ -15,7 +15,7 @@ def test_the_run_ends_with_the_paths_of_heatmaps_and_table(finished):
     project, printed = finished
     end = printed.split("Done. Heatmaps and tables:")[1]
     named = [line.strip() for line in end.splitlines() if line.strip().startswith("results/")]
-    assert len(named) == 5  # three heatmaps, the published one beside ours, the table
+    assert len(named) == 10  # three heatmaps, clustered, the published one beside ours; five tables
     assert all((project.folder / path).stat().st_size > 1000 for path in named)
 
 
@@ -25,6 +25,7 @@ def test_every_promised_output_is_there(finished):
         for suffix in ("pdf", "svg", "png"):
             assert (results / f"figures/transfer_{value}.{suffix}").is_file()
             assert (results / f"figures/transfer_published_heatmap.{suffix}").is_file()
+            assert (results / f"figures/transfer_clustered.{suffix}").is_file()
             assert (results / f"figures/modifications/mnist_5k.{suffix}").is_file()
     for path in ("tables/transfer.parquet", "tables/transfer.csv", "checks/transfer.json"):
         assert (results / path).is_file()
@@ -44,6 +45,20 @@ def test_the_table_has_every_cell_once(finished):
     assert table[["gain_over_none", "gain_over_identity"]].notna().all(axis=None)
     csv = pd.read_csv(finished[0].results / "tables/transfer.csv", dtype={"tau": str})
     pd.testing.assert_frame_equal(csv, table, check_dtype=False)
+
+
+def test_the_summary_has_the_means_of_the_table(finished):
+    tables = finished[0].results / "tables"
+    table, summary = (
+        pd.read_parquet(tables / f"transfer{kind}.parquet") for kind in ("", "_summary")
+    )
+    keys = ["source", "target", "arm"]
+    means = table.groupby(keys)[_VALUES].mean()
+    found = summary.set_index(keys)[_VALUES].sort_index()
+    pd.testing.assert_frame_equal(found, means, check_exact=False, atol=1e-6)
+    assert set(summary["resampled"]) == {"images"}
+    for kind in ("families", "variance", "robustness"):
+        assert len(pd.read_csv(tables / f"transfer_{kind}.csv")) > 0
 
 
 def test_provenance_says_where_the_numbers_come_from(finished):

@@ -1,0 +1,138 @@
+"""Corruption error, mCE and robust accuracy of every noise, as the literature defines them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from noisetransfer.modifications import L2, parse
+from noisetransfer.outcomes import KEYS, Outcome
+from noisetransfer.randomness import key
+from noisetransfer.uncertainty import interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Errors = Mapping[str, float]
+    Row = dict[str, Any]
+
+NOISE = [name for name in KEYS if name != "target"]
+"""Columns that name a noise."""
+
+COLUMNS = [*NOISE, "n", "trials", "clean_accuracy", "corruptions", "severities", "mce"]
+COLUMNS += ["mce_baseline", "threat", "attacks", "robust_accuracy"]
+COLUMNS += ["robust_accuracy_low", "robust_accuracy_high"]
+
+
+def corruption_errors(errors: Errors, baseline: Errors) -> dict[str, float]:
+    """Return the corruption error CE of each corruption (Hendrycks & Dietterich 2019, ICLR, section 4).
+
+    Args:
+        errors: 1 − accuracy by modification, such as fog@3; the severities of a corruption are summed.
+        baseline: of the network that they are relative to (theirs: AlexNet), under the same modifications.
+
+    Returns:
+        corruption → Σ errors / Σ errors of the baseline: 1 as the baseline, less is better (they write
+        percent); NaN where the baseline makes no error.
+
+    Raises:
+        KeyError: if the baseline lacks a modification.
+    """
+    sums: dict[str, list[tuple[float, float]]] = {}
+    for id, error in errors.items():
+        sums.setdefault(id.partition("@")[0], []).append((error, baseline[id]))
+    totals = {name: np.sum(pairs, axis=0) for name, pairs in sums.items()}
+    return {name: own / base if base else np.nan for name, (own, base) in totals.items()}
+
+
+def mean_corruption_error(errors: Errors, baseline: Errors) -> float:
+    """Return mCE: the mean of the corruption errors; NaN without corruptions."""
+    found = list(corruption_errors(errors, baseline).values())
+    return float(np.mean(found)) if found else np.nan
+
+
+def worst_case(attacked: Sequence[Outcome]) -> NDArray[np.bool_]:
+    """Return which images are right under every one of some attacks, trial by trial, (T, n).
+
+    The share of them is the robust accuracy (Croce & Hein 2020, ICML: the worst case per image).
+    """
+    right = attacked[0].right
+    for one in attacked[1:]:
+        right = right & one.right
+    return right
+
+
+def robustness(
+    cells: pd.DataFrame, found: Sequence[Outcome], seed: int, baseline: str = "none"
+) -> pd.DataFrame:
+    """Return clean accuracy, mCE and robust accuracy of every noise.
+
+    Args:
+        cells: and
+        found: as from `outcomes.outcomes`.
+        seed: of the study; keys the bootstrap.
+        baseline: the arm that mCE is relative to, at the same network, site and regime.
+
+    Returns:
+        columns `COLUMNS`, one row for each noise and threat (norm and ε of attacks; one row where there is
+        none); accuracies and errors are means over trials; what the experiment has no targets for is NaN
+        or None. Corruptions are those of imagecorruptions and of the published sets.
+    """
+    rows = []
+    places = ["study", "network", "site", "regime"]
+    for _, place in cells.groupby(places, sort=True, observed=True):
+        bases = _errors(place[place["arm"] == baseline], found)
+        for names, noise in place.groupby(NOISE, sort=True, observed=True):
+            named = dict(zip(NOISE, names, strict=True))
+            corrupted = _corrupted(_errors(noise, found), bases, baseline)
+            for attacked in _attacked(noise, found, seed):
+                rows.append(named | _clean(noise, found) | corrupted | attacked)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _errors(noise: pd.DataFrame, found: Sequence[Outcome]) -> dict[str, float]:
+    kinds = {"corruption", "official"}
+    targets = zip(noise.index.tolist(), noise["target"], strict=True)
+    return {t: 1 - float(found[i].right.mean()) for i, t in targets if parse(t)[0].kind in kinds}
+
+
+def _clean(noise: pd.DataFrame, found: Sequence[Outcome]) -> Row:
+    rows = noise.index[noise["target"] == "clean@0"]
+    first = found[noise.index[0]]
+    accuracy = float(found[rows[0]].right.mean()) if len(rows) else np.nan
+    return {"n": len(first.images), "trials": len(first.trials), "clean_accuracy": accuracy}
+
+
+def _corrupted(errors: Errors, bases: Errors, baseline: str) -> Row:
+    compared = bool(errors) and errors.keys() <= bases.keys()
+    severities = sorted({id.partition("@")[2] for id in errors})
+    return {
+        "corruptions": len({id.partition("@")[0] for id in errors}),
+        "severities": " ".join(severities) or None,
+        "mce": mean_corruption_error(errors, bases) if compared else np.nan,
+        "mce_baseline": baseline if compared else None,
+    }
+
+
+def _attacked(noise: pd.DataFrame, found: Sequence[Outcome], seed: int) -> list[Row]:
+    """Return the robust accuracy by threat; one empty row without attacks."""
+    threats: dict[str, dict[str, Outcome]] = {}
+    for i, target in zip(noise.index.tolist(), noise["target"], strict=True):
+        entry, epsilon = parse(target)
+        if entry.kind == "attack":
+            norm = "L2" if entry.strengths is L2 else "Linf"
+            threats.setdefault(f"{norm}@{epsilon}", {})[entry.name] = found[i]
+    rows: list[Row] = []
+    for threat, attacks in threats.items():
+        right = worst_case(list(attacks.values()))
+        names = [*noise.iloc[0][NOISE], threat]
+        random = np.random.default_rng(key(seed, "bootstrap robust accuracy", *names))
+        low, high = interval(right.astype(np.float32), "accuracy", random)
+        ends = {"robust_accuracy_low": low, "robust_accuracy_high": high}
+        own = {"threat": threat, "attacks": " ".join(sorted(attacks))}
+        rows.append({**own, "robust_accuracy": float(right.mean()), **ends})
+    return rows or [{}]

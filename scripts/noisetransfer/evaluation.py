@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from noisetransfer.adaptive import Against, Expectation
 from noisetransfer.arms import Factors
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.devices import COPIES, ROOM, halving, images_at_once, stack_size
+from noisetransfer.expectation import Against, Expectation
 from noisetransfer.linear import linear_map, logit_covariance, root
 from noisetransfer.networks import Stack, affine_head, pixels, run_shared, run_stack, without_bias
 from noisetransfer.noise import NoiseSampler, embedded, noisy_pixels

@@ -172,6 +172,7 @@ _ENTRIES = (
     Modification("square_eot", "attack", "adversarial"),
     Modification("pgd_l2_eot", "attack", "adversarial", own_strengths=L2),
     Modification("auto_pgd_l2_eot", "attack", "adversarial", own_strengths=L2),
+    Modification("rays_eot", "attack", "adversarial"),
     Modification("clean", "clean", "clean"),
     *(  # the published sets hold the same 19 corruptions, under the same names
         Modification(f"{published}.{made.name}", "official", made.family)

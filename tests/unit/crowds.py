@@ -6,8 +6,8 @@ from functools import cache
 import torch
 from torch.nn.functional import cross_entropy
 
-from noisetransfer.adaptive import Expectation
 from noisetransfer.attacks import ATTACKS
+from noisetransfer.expectation import Expectation
 from noisetransfer.networks import build, run_stack, stack
 from noisetransfer.randomness import generator
 

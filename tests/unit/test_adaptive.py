@@ -9,10 +9,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from crowds import BUDGETS, SHAPE, Keyed, three
-from noisetransfer.adaptive import Expectation, losses
 from noisetransfer.attack_parts import Box, Sphere
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.errors import StudyError
+from noisetransfer.expectation import Expectation, losses
 from noisetransfer.networks import build
 
 ADAPTIVE = [name for name, attack in ATTACKS.items() if attack.adaptive]

@@ -1,9 +1,9 @@
 """Adversarial attacks on stacks of networks: L∞, untargeted, as the Adversarial Robustness Toolbox has them.
 
 Each follows ART 1.20.1 (Nicolae et al. 2018, arXiv 1807.01069) and has its defaults, but what becomes of an
-image never depends on the other images of its batch. Those that average over noise are in `adaptive.py` and
-`blind.py`. To add an attack, add its budget, its function and its entry of `ATTACKS`; `tests/unit/test_attacks.py` then
-tests it. The Snakefile reads this module: torch comes lazily.
+image never depends on the other images of its batch. Those that average over noise are in `adaptive.py`,
+`blind.py` and `auto_attack.py`. To add an attack, add its budget, its function and its entry of `ATTACKS`;
+`tests/unit/test_attacks.py` then tests it. The Snakefile reads this module: torch comes lazily.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from noisetransfer import adaptive, blind
+from noisetransfer import adaptive, auto_attack, blind
 from noisetransfer.attack_parts import (
     Box,
     Budget,
@@ -85,10 +85,12 @@ class Attack:
             attacks take an `Expectation` for the logits, and a budget without `against`, which
             is for those who make the expectation.
         budget: the keyword arguments that are this attack's own, with their defaults and bounds.
+        alone: whether it attacks one network of the stack after another.
     """
 
     run: Callable[..., Tensor]
     budget: type[Budget]
+    alone: bool = False
 
     @property
     def adaptive(self) -> bool:
@@ -271,6 +273,10 @@ ATTACKS: dict[str, Attack] = {
         partial(adaptive.pgd, halving=True, ball=Sphere), adaptive.AutoPGDBudget
     ),
     "rays_eot": Attack(blind.rays, blind.RaySBudget),
+    "auto_attack": Attack(auto_attack.auto_attack, auto_attack.AutoAttackBudget, alone=True),
+    "auto_attack_l2": Attack(
+        partial(auto_attack.auto_attack, ball=Sphere), auto_attack.AutoAttackBudget, alone=True
+    ),
 }
 
 

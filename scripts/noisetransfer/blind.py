@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Decision = Literal["majority", "mean"]
 
 NEAR = 1e-3
-"""Bracket of a radius, in pixel units of [0, 1], at which the search along a ray ends (as Chen & Gu have it)."""
+"""Bracket of a radius, in pixel units of [0, 1], at which a bisection ends (as Chen & Gu have it)."""
 
 
 class SquareBudget(AveragedBudget):
@@ -141,10 +141,11 @@ def rays(
     oracle = _Oracle(expectation, labels, passes, decision)
     search = _Search.along(images)
     for query in range(steps):
-        search.tell(oracle.fooled(search.question(), query))
-    far = search.point(radii(epsilon).to(images))
+        ray, radius = search.question()
+        search.tell(ray, oracle.fooled(search.moved(ray, radius), query))
+    far = search.moved(search.up, radii(epsilon).to(images))
     near = ~oracle.fooled(far, steps) & (search.radius <= epsilon[:, None].to(images))
-    return choose(near, search.point(search.radius[..., None, None, None]), far)
+    return choose(near, search.moved(search.up, search.radius[..., None, None, None]), far)
 
 
 @dataclass(frozen=True)
@@ -199,25 +200,23 @@ class _Search:
         up, one = torch.zeros_like(images, dtype=torch.bool), torch.ones_like(images[..., 0, 0, 0])
         return cls(images, up, one, one, one.long())
 
-    def question(self) -> Tensor:
-        """Return the points (S, B, C, H, W) to ask for next."""
+    def question(self) -> tuple[Tensor, Tensor]:
+        """Return the rays to ask for next, as `images`, and the radii, (S, B, 1, 1, 1)."""
         middle = ((self.low + self.radius) / 2).where(self._bisecting, self.radius)
-        return self._moved(self._turned(), middle[..., None, None, None])
+        return self._turned(), middle[..., None, None, None]
 
-    def tell(self, fooled: Tensor) -> None:
-        """Go on, knowing which points are misclassified, (S, B)."""
+    def moved(self, up: Tensor, radius: Tensor) -> Tensor:
+        """Return the images moved along rays by radii that broadcast."""
+        return (self.images + radius * (2 * up.to(self.images) - 1)).clamp(0, 1)
+
+    def tell(self, ray: Tensor, fooled: Tensor) -> None:
+        """Go on, knowing for which of the rays that were asked for the network is fooled, (S, B)."""
         bisecting, middle = self._bisecting, (self.low + self.radius) / 2
-        self.up = choose(fooled, self._turned(), self.up)
+        self.up = choose(fooled, ray, self.up)
         following = self.node % self._last + 1
-        self.radius, self.low, self.node = (
-            middle.where(bisecting & fooled, self.radius),
-            middle.where(bisecting & ~fooled, (0 * self.low).where(~bisecting & fooled, self.low)),
-            self.node.where(bisecting, following),
-        )
-
-    def point(self, radius: Tensor) -> Tensor:
-        """Return the images moved along their best rays by a radius that broadcasts."""
-        return self._moved(self.up, radius)
+        self.low = middle.where(bisecting & ~fooled, self.low).where(bisecting | ~fooled, 0)
+        self.radius = middle.where(bisecting & fooled, self.radius)
+        self.node = self.node.where(bisecting, following)
 
     @property
     def _bisecting(self) -> Tensor:
@@ -237,6 +236,3 @@ class _Search:
         place = torch.arange(count, device=self.images.device)
         own = blocks[..., None] + place * blocks[..., None] // count == self.node[..., None]
         return self.up ^ (own & ~self._bisecting[..., None]).view_as(self.up)
-
-    def _moved(self, up: Tensor, radius: Tensor) -> Tensor:
-        return (self.images + radius * (2 * up.to(self.images) - 1)).clamp(0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -249,6 +249,12 @@ def attacked(
     Returns:
         (P, B, C, H, W)
     """
+    if ATTACKS[attack].alone and len(rows) > 1:
+        one = partial(attacked, networks, images, labels, indices, attack=attack)
+        each = zip(rows, epsilons, strict=True)
+        return torch.cat(
+            [one(rows=[r], epsilons=[e], budget=budget, passes=passes) for r, e in each]
+        )
     own = networks.of(rows)
     see, draw = networks.seen("attack noise"), networks.noise("attack noise")
 

@@ -173,6 +173,8 @@ _ENTRIES = (
     Modification("pgd_l2_eot", "attack", "adversarial", own_strengths=L2),
     Modification("auto_pgd_l2_eot", "attack", "adversarial", own_strengths=L2),
     Modification("rays_eot", "attack", "adversarial"),
+    Modification("auto_attack", "attack", "adversarial"),
+    Modification("auto_attack_l2", "attack", "adversarial", own_strengths=L2),
     Modification("clean", "clean", "clean"),
     *(  # the published sets hold the same 19 corruptions, under the same names
         Modification(f"{published}.{made.name}", "official", made.family)

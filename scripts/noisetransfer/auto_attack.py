@@ -114,7 +114,7 @@ def auto_attack(
     budget = {"steps": steps, "targets": targets, "queries": queries}
     budget["passes"] = expectation.only or passes
     norm, found = "L2" if ball is Sphere else "Linf", []
-    with _own_generator(images.device):
+    with torch.no_grad(), _own_generator(images.device):
         for place, radius in enumerate(epsilon.tolist()):
             network = _Network(expectation, images, labels.expand(images.shape[:2])[place], place)
             _enough(network.classes, 3 if build is _rand else 4)
@@ -145,11 +145,7 @@ class _Network:
     @cached_property
     def classes(self) -> int:
         """Number of classes."""
-        import torch
-
-        with torch.no_grad():
-            shown = self.expectation.shared(self.stack)
-            return self.expectation.passed(shown, 0).shape[-1]
+        return self.expectation.passed(self.expectation.shared(self.stack), 0).shape[-1]
 
     @property
     def images(self) -> Tensor:
@@ -165,10 +161,7 @@ class _Network:
 
     def fooled(self, points: Tensor, labels: Tensor) -> Tensor:
         """Return which points are misclassified, (b,)."""
-        import torch
-
-        with torch.no_grad():
-            return self(points).argmax(1) != labels
+        return self(points).argmax(1) != labels
 
 
 Part = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]

@@ -116,11 +116,11 @@ def rays(
 ) -> Tensor:
     """Search the ray with the nearest decision boundary, by labels alone (RayS; Chen & Gu 2020), L∞.
 
-    After arXiv 2006.12792, algorithm 3: a ray goes to a corner of the cube around the image. Blocks of signs,
-    of half the size at each level, are turned one after another; where the image at the best radius yet is
-    still misclassified, the new ray stays and the radius is bisected. The level whose blocks hold one sign or
-    two is followed by the first one. Each image asks one question a query, whatever the others do, and nothing is random but the
-    noise; ε decides nothing but the last point.
+    After arXiv 2006.12792: a ray goes to a corner of the cube around the image. Blocks of signs, of half the
+    size at each level, are turned one after another; where the image at the best radius yet is still
+    misclassified, the new ray stays and the radius is bisected. The level whose blocks hold one sign or two
+    is followed by the first one. Each image asks one question a query, whatever the others do, and nothing is
+    random but the noise; ε decides nothing but the last point.
 
     Under noise, a radius that a lucky label made too small is not found out: more draws make it rarer.
 

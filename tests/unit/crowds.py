@@ -39,7 +39,7 @@ BUDGETS = {
 }
 BUDGETS["rays_eot"] = {"passes": 2, "decision": "mean", "steps": 60}
 for _name in ("auto_attack", "auto_attack_l2"):
-    BUDGETS[_name] = {"passes": 2, "version": "rand", "steps": 6, "targets": 2, "queries": 10}
+    BUDGETS[_name] = {"passes": 2, "version": "rand", "steps": 4, "targets": 2, "queries": 10}
 for _name in ("pgd", "auto_pgd"):
     BUDGETS[f"{_name}_l2_eot"] = BUDGETS[f"{_name}_eot"]
 """All but `against`, which is for those who make an expectation."""

@@ -96,7 +96,7 @@ def test_importing_the_registry_imports_nothing_heavy():
 def test_registry_holds_every_kind():
     kinds = [entry.kind for entry in MODIFICATIONS.values()]
     counts = {kind: kinds.count(kind) for kind in kinds}
-    assert counts == {"corruption": 19, "transform": 4, "attack": 10, "clean": 1, "official": 38}
+    assert counts == {"corruption": 19, "transform": 4, "attack": 13, "clean": 1, "official": 38}
     assert {*counts, "paired"} == set(modifications.STRENGTHS)
     assert all(name == entry.name for name, entry in MODIFICATIONS.items())
     assert all((entry.kind == "transform") == bool(entry.build) for entry in MODIFICATIONS.values())
@@ -165,7 +165,7 @@ UNKNOWN = (
     "motion_blur, zoom_blur, gaussian_blur, snow, frost, fog, brightness, spatter, contrast, "
     "elastic_transform, pixelate, jpeg_compression, saturate, elastic, perspective, rotate, obstruction, "
     "fgm, pgd, auto_pgd, square, random_noise, pgd_eot, auto_pgd_eot, square_eot, pgd_l2_eot, "
-    "auto_pgd_l2_eot, clean; cifar10_c.NAME and imagenet_c.NAME with the NAME of a corruption; "
+    "auto_pgd_l2_eot, rays_eot, auto_attack, auto_attack_l2, clean; cifar10_c.NAME and imagenet_c.NAME with the NAME of a corruption; "
     "paired.NAME for images of your own (a NAME of a-z, 0-9 and _)"
 )
 

@@ -389,11 +389,14 @@ def test_auto_pgd_is_as_strong_as_autoattacks(name, norm, epsilon, loss):
         network, n_iter=30, norm=norm, n_restarts=1, eps=epsilon, seed=0, loss=loss, device="cpu"
     )
     attack.init_hyperparam(images)
-    highest, _, best_loss, _ = attack.attack_single_run(images, labels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        highest, _, best_loss, _ = attack.attack_single_run(images, labels)
     found = ours(name, epsilon, loss=loss, steps=30, step_size=2.0, restarts=1)
     (our_accuracy, *_), (their_accuracy, *_) = outcome(found), outcome(highest.detach())
     assert 0.05 < their_accuracy < 0.95
-    assert our_accuracy <= their_accuracy + 2.5 / 60  # so much do random starts differ
+    slack = 0.5 if norm == "Linf" else 2.5  # images: in L∞ three random starts left the same number
+    assert our_accuracy <= their_accuracy + slack / 60
     best = losses(network(found)[None], labels, loss)
     assert best.clamp(max=2).mean() >= best_loss.clamp(max=2).mean() - 0.03
 
@@ -421,9 +424,9 @@ def test_square_is_as_strong_as_autoattacks():
 
     network, images, labels = digits()
     with torch.random.fork_rng(devices=[]):
-        attack = SquareAttack(network, n_queries=50, eps=0.08, seed=0, device="cpu")
+        attack = SquareAttack(network, n_queries=50, eps=0.12, seed=0, device="cpu")
         theirs = attack.perturb(images, labels)
-    found = ours("square_eot", 0.08, loss="margin", steps=50, share=0.8)
+    found = ours("square_eot", 0.12, loss="margin", steps=50, share=0.8)
     (our_accuracy, *_), (their_accuracy, *_) = outcome(found), outcome(theirs)
     assert 0.05 < their_accuracy < 0.95
     assert our_accuracy <= their_accuracy + 1.5 / 60

@@ -74,7 +74,14 @@ def code_of_training(network):
     """As `code_of`; an edit of the attacks retrains only the networks that are trained on them."""
     own = [
         f"scripts/noisetransfer/{name}.py"
-        for name in ("adaptive", "attack_parts", "attacks")
+        for name in (
+            "adaptive",
+            "attack_parts",
+            "attacks",
+            "auto_attack",
+            "blind",
+            "expectation",
+        )
     ]
     attacked = variant(network).attack
     return [path for path in code_of("train_network") if attacked or path not in own]

@@ -35,6 +35,10 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def gradients(self) -> int:
+        """Return the number of gradient steps, or tiles, that it spends on an image."""
+        return int(getattr(self, "steps", 1) * getattr(self, "restarts", 1))
+
 
 class Ball(Protocol):
     """The points within epsilon of the images, in some norm, and in [0, 1]."""

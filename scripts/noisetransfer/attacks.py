@@ -1,9 +1,9 @@
 """Adversarial attacks on stacks of networks: L∞, untargeted, as the Adversarial Robustness Toolbox has them.
 
 Each follows ART 1.20.1 (Nicolae et al. 2018, arXiv 1807.01069) and has its defaults, but what becomes of an
-image never depends on the other images of its batch. Those that average over noise are in `adaptive.py`. To
-add an attack, add its budget, its function and its entry of `ATTACKS`: `docs/adding.md`;
-`tests/unit/test_attacks.py` then tests it. The Snakefile reads this module: torch comes lazily.
+image never depends on the other images of its batch. Those that average over noise are in `adaptive.py`,
+`blind.py` and `auto_attack.py`. To add an attack, add its budget, its function and its entry of `ATTACKS`:
+`docs/adding.md`; `tests/unit/test_attacks.py` then tests it. The Snakefile reads this module: torch comes lazily.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from noisetransfer import adaptive
+from noisetransfer import adaptive, auto_attack, blind
 from noisetransfer.attack_parts import (
     Box,
     Budget,
@@ -27,6 +27,7 @@ from noisetransfer.attack_parts import (
     tile_side,
     tiled,
 )
+from noisetransfer.expectation import AdaptiveBudget, Expectation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,27 +82,29 @@ class Attack:
 
     Attributes:
         run: (logits, images, labels, *, epsilon, draws, **budget) → adversarial images, as `pgd`. Adaptive
-            attacks take an `adaptive.Expectation` for the logits, and a budget without `against`, which
+            attacks take an `Expectation` for the logits, and a budget without `against`, which
             is for those who make the expectation.
         budget: the keyword arguments that are this attack's own, with their defaults and bounds.
         l2: whether its epsilon is a radius in L2, not L∞.
+        alone: whether it attacks one network of the stack after another.
     """
 
     run: Callable[..., Tensor]
     budget: type[Budget]
     l2: bool = False
+    alone: bool = False
 
     @property
     def adaptive(self) -> bool:
         """Whether it averages over draws of the noise."""
-        return issubclass(self.budget, adaptive.AdaptiveBudget)
+        return issubclass(self.budget, AdaptiveBudget)
 
     def without_noise(self, logits: Logits, *images_and_labels: Tensor, **options: Any) -> Tensor:
         """Run on networks without noise: `options` are those of `run` and the whole budget."""
         if not self.adaptive:
             return self.run(logits, *images_and_labels, **options)
         own = {name: value for name, value in options.items() if name != "against"}
-        return self.run(adaptive.Expectation.steady(logits), *images_and_labels, **own)
+        return self.run(Expectation.steady(logits), *images_and_labels, **own)
 
 
 def fgm(logits: Logits, images: Tensor, labels: Tensor, *, epsilon: Tensor, draws: Draws) -> Tensor:
@@ -265,11 +268,19 @@ ATTACKS: dict[str, Attack] = {
     "square": Attack(square, SquareBudget),
     "random_noise": Attack(random_noise, RandomNoiseBudget),
     "pgd_eot": Attack(adaptive.pgd, adaptive.PGDBudget),
-    "auto_pgd_eot": Attack(adaptive.auto_pgd, adaptive.AutoPGDBudget),
-    "square_eot": Attack(adaptive.square, adaptive.SquareBudget),
+    "auto_pgd_eot": Attack(partial(adaptive.pgd, halving=True), adaptive.AutoPGDBudget),
+    "square_eot": Attack(blind.square, blind.SquareBudget),
     "pgd_l2_eot": Attack(partial(adaptive.pgd, ball=Sphere), adaptive.PGDBudget, l2=True),
     "auto_pgd_l2_eot": Attack(
-        partial(adaptive.auto_pgd, ball=Sphere), adaptive.AutoPGDBudget, l2=True
+        partial(adaptive.pgd, halving=True, ball=Sphere), adaptive.AutoPGDBudget, l2=True
+    ),
+    "rays_eot": Attack(blind.rays, blind.RaySBudget),
+    "auto_attack": Attack(auto_attack.auto_attack, auto_attack.AutoAttackBudget, alone=True),
+    "auto_attack_l2": Attack(
+        partial(auto_attack.auto_attack, ball=Sphere),
+        auto_attack.AutoAttackBudget,
+        l2=True,
+        alone=True,
     ),
 }
 

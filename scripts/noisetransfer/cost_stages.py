@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from noisetransfer import plan
 from noisetransfer.arms import NO_SOURCE
+from noisetransfer.attacks import ATTACKS
 from noisetransfer.config import Network, Study, Training
 from noisetransfer.datasets import CALIBRATION, SPLITS, Dataset, find, validation_is_unseen
 from noisetransfer.errors import StudyError
@@ -182,8 +183,8 @@ class Stage:
 
 def _gradients(study: Study, attack: str) -> int:
     """Return the number of gradient steps, or tiles, of an attack on an image."""
-    budget = study.budget(parse(attack)[0].name)
-    return int(budget.get("steps", 1) * budget.get("restarts", 1))
+    name = parse(attack)[0].name
+    return ATTACKS[name].budget.model_validate(study.budget(name)).gradients()
 
 
 def _draws(study: Study, attack: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from noisetransfer.adaptive import Against, Expectation
 from noisetransfer.arms import Factors
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.devices import COPIES, ROOM, halving, images_at_once, stack_size
+from noisetransfer.expectation import Against, Expectation
 from noisetransfer.linear import linear_map, logit_covariance, root
 from noisetransfer.networks import Stack, affine_head, pixels, run_shared, run_stack, without_bias
 from noisetransfer.noise import NoiseSampler, embedded, noisy_pixels
@@ -254,6 +254,12 @@ def attacked(
     Returns:
         (P, B, C, H, W)
     """
+    if ATTACKS[attack].alone and len(rows) > 1:
+        one = partial(attacked, networks, images, labels, indices, attack=attack)
+        each = zip(rows, epsilons, strict=True)
+        return torch.cat(
+            [one(rows=[r], epsilons=[e], budget=budget, passes=passes) for r, e in each]
+        )
     own = networks.of(rows)
     see, draw = networks.seen("attack noise"), networks.noise("attack noise")
 

@@ -28,6 +28,7 @@ ORDER = (
     ("auto_pgd", "auto_pgd_eot"),
     ("square", "auto_pgd_eot"),
     ("square_eot", "auto_pgd_eot"),
+    ("rays_eot", "auto_pgd_eot"),
     ("pgd_l2_eot", "auto_pgd_l2_eot"),
 )
 """(weaker, stronger) attacks: at one ε, accuracy under the stronger one is lower, or as low."""

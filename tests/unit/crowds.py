@@ -6,8 +6,8 @@ from functools import cache
 import torch
 from torch.nn.functional import cross_entropy
 
-from noisetransfer.adaptive import Expectation
 from noisetransfer.attacks import ATTACKS
+from noisetransfer.expectation import Expectation
 from noisetransfer.networks import build, run_stack, stack
 from noisetransfer.randomness import generator
 
@@ -37,6 +37,9 @@ BUDGETS = {
     },
     "square_eot": {"passes": 2, "mean": "losses", "loss": "margin", "steps": 20, "share": 0.7},
 }
+BUDGETS["rays_eot"] = {"passes": 2, "decision": "mean", "steps": 60}
+for _name in ("auto_attack", "auto_attack_l2"):
+    BUDGETS[_name] = {"passes": 2, "version": "rand", "steps": 4, "targets": 2, "queries": 10}
 for _name in ("pgd", "auto_pgd"):
     BUDGETS[f"{_name}_l2_eot"] = BUDGETS[f"{_name}_eot"]
 for _name in set(ATTACKS) - set(BUDGETS):
@@ -98,6 +101,8 @@ class Crowd:
 
     def logits(self, points, number):
         clean = run_stack(self.networks[0], stack(self.networks), points)
+        if not self.noise:
+            return clean
         ids = [(s, i, number) for s in self.members for i in self.numbers]
         draws = [torch.randn(10, generator=generator(0, "noise", *own)) for own in ids]
         return clean + self.noise * torch.stack(draws).view_as(clean)

@@ -1,5 +1,6 @@
 """Attacks that average over noise; the table of `test_attacks.py` tests them, too."""
 
+import copy
 from dataclasses import replace
 from functools import cache
 
@@ -9,14 +10,16 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from crowds import BUDGETS, SHAPE, Keyed, three
-from noisetransfer.adaptive import Expectation, losses
 from noisetransfer.attack_parts import Box, Sphere
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.errors import StudyError
+from noisetransfer.expectation import Expectation, losses
 from noisetransfer.networks import build
 
 ADAPTIVE = [name for name, attack in ATTACKS.items() if attack.adaptive]
-WITH_GRADIENTS = [name for name in ADAPTIVE if name != "square_eot"]
+WITH_GRADIENTS = [name for name in ADAPTIVE if "restarts" in BUDGETS[name]]
+OF_A_LOSS = [name for name in ADAPTIVE if "loss" in BUDGETS[name]]
+LIBRARY = {"auto_attack": 1e-5, "auto_attack_l2": 1e-5}  # computes in single precision
 
 every_adaptive_attack = pytest.mark.parametrize("name", ADAPTIVE)
 every_attack_with_gradients = pytest.mark.parametrize("name", WITH_GRADIENTS)
@@ -40,8 +43,9 @@ def noisy():
 
 def mean_losses(crowd, name, images, numbers):
     """What the attack makes grow, over draws one by one."""
-    loss, logits = BUDGETS[name]["loss"], [crowd.logits(images, number) for number in numbers]
-    if BUDGETS[name]["mean"] == "logits":
+    loss = BUDGETS[name].get("loss", "margin")
+    logits = [crowd.logits(images, number) for number in numbers]
+    if BUDGETS[name].get("mean") == "logits":
         return losses(torch.stack(logits).mean(0), crowd.labels, loss)
     return torch.stack([losses(own, crowd.labels, loss) for own in logits]).mean(0)
 
@@ -53,7 +57,7 @@ def mean_losses(crowd, name, images, numbers):
 def test_without_noise_the_number_of_draws_changes_nothing(crowd, name):
     found, _ = crowd.attacked(name, **{**BUDGETS[name], "passes": 1})
     many, _ = crowd.attacked(name, **{**BUDGETS[name], "passes": 7})
-    torch.testing.assert_close(many, found, rtol=0, atol=1e-12)
+    torch.testing.assert_close(many, found, rtol=0, atol=LIBRARY.get(name, 1e-12))
 
 
 @every_adaptive_attack
@@ -85,7 +89,10 @@ def test_the_mean_loss_grows_under_other_draws(noisy, name):
     fresh = range(10**6, 10**6 + 40)
     clean = noisy.shared(noisy.images)
     gain = mean_losses(noisy, name, found, fresh) - mean_losses(noisy, name, clean, fresh)
-    assert (gain.mean(1) > 0).all()
+    if name in LIBRARY:  # it leaves alone whom one draw misclassifies
+        assert gain.mean() > 0.1
+    else:
+        assert (gain.mean(1) > 0).all()
 
 
 @every_adaptive_attack
@@ -108,7 +115,7 @@ def test_known_draws_are_asked_again_and_again(noisy, name):
     assert set(numbers) == {0, 1, 2}
 
 
-@every_adaptive_attack
+@pytest.mark.parametrize("name", OF_A_LOSS)
 def test_who_knows_the_draws_does_more_under_them(crowd, name):
     """Where each draw has a direction of its own, and none in common with the others."""
 
@@ -382,11 +389,14 @@ def test_auto_pgd_is_as_strong_as_autoattacks(name, norm, epsilon, loss):
         network, n_iter=30, norm=norm, n_restarts=1, eps=epsilon, seed=0, loss=loss, device="cpu"
     )
     attack.init_hyperparam(images)
-    highest, _, best_loss, _ = attack.attack_single_run(images, labels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        highest, _, best_loss, _ = attack.attack_single_run(images, labels)
     found = ours(name, epsilon, loss=loss, steps=30, step_size=2.0, restarts=1)
     (our_accuracy, *_), (their_accuracy, *_) = outcome(found), outcome(highest.detach())
     assert 0.05 < their_accuracy < 0.95
-    assert our_accuracy <= their_accuracy + 2.5 / 60  # so much do random starts differ
+    slack = 0.5 if norm == "Linf" else 2.5  # images: in L∞ three random starts left the same number
+    assert our_accuracy <= their_accuracy + slack / 60
     best = losses(network(found)[None], labels, loss)
     assert best.clamp(max=2).mean() >= best_loss.clamp(max=2).mean() - 0.03
 
@@ -407,6 +417,171 @@ def test_pgd_is_as_strong_as_foolboxs(name, kind, epsilon):
     assert 0.05 < their_accuracy < 0.95
     assert our_accuracy <= their_accuracy
     assert our_loss >= their_loss - 1e-4
+
+
+def test_square_is_as_strong_as_autoattacks():
+    from pyautoattack.square import SquareAttack
+
+    network, images, labels = digits()
+    with torch.random.fork_rng(devices=[]):
+        attack = SquareAttack(network, n_queries=50, eps=0.12, seed=0, device="cpu")
+        theirs = attack.perturb(images, labels)
+    found = ours("square_eot", 0.12, loss="margin", steps=50, share=0.8)
+    (our_accuracy, *_), (their_accuracy, *_) = outcome(found), outcome(theirs)
+    assert 0.05 < their_accuracy < 0.95
+    assert our_accuracy <= their_accuracy + 1.5 / 60
+
+
+def by_labels(network, images, labels, **budget):
+    return ATTACKS["rays_eot"].without_noise(
+        lambda points, _: network(points[0])[None],
+        images[None],
+        labels,
+        draws=None,
+        passes=1,
+        against="noisy",
+        **{"decision": "majority", "epsilon": torch.tensor([0.15]), **budget},
+    )[0]
+
+
+def test_rays_is_stronger_than_foolboxs_hop_skip_jump():
+    """At as many queries an image, which the other one counts in the size of its batches."""
+    foolbox = pytest.importorskip("foolbox")
+    network, images, labels = (
+        own[:30] if torch.is_tensor(own) else copy.deepcopy(own) for own in digits()
+    )
+    asked = []
+    network.register_forward_hook(lambda *_: asked.append(1))
+    torch.manual_seed(0)
+    attack = foolbox.attacks.HopSkipJumpAttack(
+        steps=3, constraint="linf", initial_gradient_eval_steps=30, max_gradient_eval_steps=100
+    )
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    with torch.no_grad():
+        theirs = attack(model, images, labels, epsilons=0.15)[1]
+    queries = len(asked)
+    found = by_labels(network, images, labels, steps=queries - 1)
+    assert len(asked) == 2 * queries
+    left = [int((network(x).argmax(1) == labels).sum()) for x in (found, theirs)]
+    assert left[0] <= left[1]
+    assert 0 < left[0] < 30
+
+
+@pytest.mark.parametrize(("epsilon", "mean"), [(0.4, 0.6), (0.25, 0.75), (0.05, 0.55)])
+def test_rays_returns_a_point_that_fools_if_it_found_one_in_the_ball(epsilon, mean):
+    """The one at the full radius, or the nearer one; if there is none, the one at the full radius."""
+
+    def network(points):
+        shade = points.flatten(1).mean(1)
+        fooled = ((shade > 0.6) & (shade < 0.8)) | (shade > 0.95)
+        return torch.stack([(~fooled).float(), fooled.float()], 1)
+
+    image = torch.full((1, 1, 4, 4), 0.5)
+    label = torch.zeros(1, dtype=torch.long)
+    found = by_labels(network, image, label, steps=12, epsilon=torch.tensor([epsilon]))
+    assert float(found.mean()) == pytest.approx(mean, abs=2e-3)
+    assert bool(network(found).argmax(1) == 1) == (epsilon > 0.1)
+    assert (found - image).abs().max() <= epsilon + 1e-6
+
+
+def test_a_majority_of_draws_decides_and_the_true_label_wins_a_tie():
+    from noisetransfer.blind import _Oracle
+
+    votes = torch.tensor([[0, 1, 1], [0, 0, 1], [1, 2, 0], [0, 0, 1], [1, 2, 0]])  # (draws, images)
+    logits = torch.nn.functional.one_hot(votes, 3).double()
+    logits[0] *= 100
+    noisy = Expectation(lambda points: points, lambda _, number: logits[number][None])
+    fooled = {
+        decision: _Oracle(noisy, torch.zeros(3, dtype=torch.long), 5, decision).fooled(None, 0)
+        for decision in ("majority", "mean")
+    }
+    assert fooled["majority"].tolist() == [[False, False, True]]
+    assert fooled["mean"].tolist() == [[False, True, True]]
+
+
+# AutoAttack
+
+
+def test_the_versions_are_those_of_the_library():
+    from pyautoattack import AutoAttack
+
+    from noisetransfer import auto_attack
+
+    network, images, labels = digits()
+    steady = Expectation.steady(lambda points, _: network(points[0])[None])
+    own = auto_attack._Network(steady, images[None], labels, 0)
+    common = {"eps": 0.1, "norm": "Linf", "seed": 0, "device": images.device}
+    usual = auto_attack.AutoAttackBudget()
+    assert usual.gradients() == 100 + 2 * 900 + 5000
+    budget = {"steps": usual.steps, "targets": usual.targets, "queries": usual.queries}
+    for version, make in (("standard", auto_attack._standard), ("rand", auto_attack._rand)):
+        theirs = AutoAttack(network, eps=0.1, version=version, seed=0)
+        parts = make(own, common, **budget, passes=20)
+        aims = theirs.apgd_targeted.n_target_classes
+        sizes = {"apgd-t": aims}
+        assert len(parts) == sum(sizes.get(name, 1) for name in theirs.attacks_to_run)
+        assert parts[0].args[0].n_iter == theirs.apgd.n_iter
+        assert theirs.apgd.n_restarts == 1
+        if version == "rand":
+            assert parts[0].args[0].eot_iter == theirs.apgd.eot_iter == usual.passes
+            assert [part.args[0].loss for part in parts] == ["ce", "dlr"]
+        else:
+            assert (aims, theirs.fab.n_target_classes) == (usual.targets, usual.targets)
+            assert (theirs.square.n_queries, theirs.fab.n_iter) == (usual.queries, usual.steps)
+
+
+def test_auto_attack_finds_as_much_as_the_library_and_leaves_the_generators_alone():
+    """The standard version; where it finds nothing, the image stays."""
+    from pyautoattack import AutoAttack
+
+    network, images, labels = digits()
+    images, labels = images[:20], labels[:20]
+    budget = {"steps": 8, "targets": 2, "queries": 20, "passes": 20, "version": "auto"}
+
+    def run(chosen=slice(None)):
+        return ATTACKS["auto_attack"].without_noise(
+            lambda points, _: network(points[0])[None],
+            images[chosen][None],
+            labels[chosen],
+            epsilon=torch.tensor([0.06]),
+            draws=Keyed([0], list(range(20))[chosen]),
+            against="noisy",
+            **budget,
+        )[0]
+
+    before = torch.random.get_rng_state()
+    found = run()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(0)
+    attack = AutoAttack(network, eps=0.06, version="standard", seed=0)
+    attack.apgd.n_iter = attack.apgd_targeted.n_iter = attack.fab.n_iter = 8
+    attack.square.n_queries = 20
+    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = 2
+    theirs, _ = attack.run_standard_evaluation(images, labels)
+    right = [network(x).argmax(1) == labels for x in (found, theirs)]
+    assert 0 < int(right[0].sum()) <= int(right[1].sum()) + 1 < 20
+    assert torch.equal(found[right[0]], images[right[0]])
+    assert (found[~right[0]] != images[~right[0]]).flatten(1).any(1).all()
+    for batch in (slice(0, 7), slice(7, 20)):
+        torch.testing.assert_close(run(batch), found[batch], rtol=0, atol=1e-5)
+
+
+def test_auto_attack_refuses_what_the_library_cannot_do(crowd):
+    with pytest.raises(
+        StudyError, match="version standard is for networks without noise; use auto"
+    ):
+        crowd.attacked("auto_attack", **{**BUDGETS["auto_attack"], "version": "standard"})
+    for version, needed in (("rand", 3), ("auto", 4)):
+        with pytest.raises(StudyError, match=f"needs {needed} classes, found {needed - 1}"):
+            ATTACKS["auto_attack"].without_noise(
+                lambda points, _, n=needed: points.flatten(2)[..., : n - 1],
+                crowd.images[None],
+                crowd.labels,
+                epsilon=torch.tensor([0.1]),
+                draws=Keyed([0], crowd.numbers),
+                against="noisy",
+                **{**BUDGETS["auto_attack"], "version": version},
+            )
 
 
 def test_attacks_come_in_the_order_of_their_strength():

@@ -48,6 +48,15 @@ ADAPTIVE = {
         "steps": 4,
         "share": 0.5,
     },
+    "rays_eot": {"against": "noisy", "passes": 2, "decision": "majority", "steps": 6},
+    "auto_attack": {
+        "against": "noisy",
+        "passes": 2,
+        "version": "auto",
+        "steps": 2,
+        "targets": 1,
+        "queries": 4,
+    },
 }
 every_adaptive_attack = pytest.mark.parametrize("name", ADAPTIVE)
 

@@ -345,8 +345,8 @@ FAULTS = {
     ),
     "budget of an unknown attack": (
         {"attacks.pdg": {"steps": 5, "step_size": 0.1}},
-        "attacks: unknown 'pdg'; allowed: auto_pgd, auto_pgd_eot, auto_pgd_l2_eot, fgm, pgd, pgd_eot, "
-        "pgd_l2_eot, random_noise, square, square_eot",
+        "attacks: unknown 'pdg'; allowed: auto_attack, auto_attack_l2, auto_pgd, auto_pgd_eot, "
+        "auto_pgd_l2_eot, fgm, pgd, pgd_eot, pgd_l2_eot, random_noise, rays_eot, square, square_eot",
     ),
     "number in a budget that its attack refuses": (
         {"attacks.pgd.steps": 0},

@@ -39,3 +39,16 @@ def test_draws_beyond_the_first_share_much_of_a_gradient(budget, gradients):
     one = work("pgd@0.1")
     assert one > 0
     assert work("pgd_eot@0.1", **budget) == pytest.approx(gradients * one)
+
+
+@pytest.mark.parametrize(
+    ("attack", "budget", "gradients"),
+    [
+        ("rays_eot", {"steps": 30}, 30),
+        ("auto_attack", {"version": "rand"}, 2 * 10),
+        ("auto_attack", {"targets": 2, "queries": 50}, 10 + 2 * 2 * 10 + 50),
+    ],
+)
+def test_each_attack_says_how_many_gradients_or_queries_it_takes(attack, budget, gradients):
+    one = work("pgd@0.1") / 10
+    assert work(f"{attack}@0.1", passes=1, **budget) == pytest.approx(gradients * one)

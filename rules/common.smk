@@ -4,7 +4,7 @@ import shlex
 from dataclasses import asdict
 
 from noisetransfer import dependencies, modifications, plan
-from noisetransfer.arms import NO_SOURCE
+from noisetransfer.arms import NO_SOURCE, UNSCALED
 from noisetransfer.config import CURVES, HEATMAP
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import (
@@ -31,12 +31,17 @@ NOISY = f"{RESULTS}/noisy/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
 RECORDS = f"{RESULTS}/evaluation/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.parquet"
 TABLE = f"{RESULTS}/tables/{{experiment}}"
 LOSSES = f"{RESULTS}/tables/{{experiment}}_losses"
+CLASSES = f"{RESULTS}/classes/{{network}}/{{site}}/{{trials}}.safetensors"
+GEOMETRY = f"{RESULTS}/tables/{{experiment}}_geometry"
+SPECTRA = f"{RESULTS}/tables/{{experiment}}_spectra"
+MANTEL = f"{RESULTS}/tables/{{experiment}}_mantel"
 CHECKS = f"{RESULTS}/checks/{{experiment}}"
 FIGURES = f"{RESULTS}/figures"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 FORMATS = ["pdf", "svg", "png"]
 VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
+GEOMETRIES = ["geometry", "spectra"]
 
 
 wildcard_constraints:
@@ -446,6 +451,7 @@ def figures_of(experiment):
     for kind in STUDY.figures_of(experiment):
         heatmaps = [f"{experiment}_{value}" for value in reversed(VALUES)]
         names += heatmaps if kind == HEATMAP else [f"{experiment}_{kind}"]
+    names += [f"{experiment}_{kind}" for kind in GEOMETRIES if compared(experiment)]
     if experiment in STUDY.checks:
         comparisons = {
             "published": "published_heatmap",
@@ -464,7 +470,8 @@ def drawn_from(w):
 
 def tables_of(experiment):
     curves = "learning_curve" in STUDY.figures_of(experiment)
-    return [TABLE, LOSSES] if curves else [TABLE]
+    geometry = [GEOMETRY, SPECTRA, MANTEL] if compared(experiment) else []
+    return [TABLE, *([LOSSES] if curves else []), *geometry]
 
 
 def headlines_of(experiment):

@@ -37,6 +37,7 @@ SPECTRA = f"{RESULTS}/tables/{{experiment}}_spectra"
 MANTEL = f"{RESULTS}/tables/{{experiment}}_mantel"
 CHECKS = f"{RESULTS}/checks/{{experiment}}"
 FIGURES = f"{RESULTS}/figures"
+SAMPLES = f"{FIGURES}/noise/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 FORMATS = ["pdf", "svg", "png"]
@@ -484,7 +485,8 @@ def headlines_of(experiment):
 def drawings_of(experiment):
     """The files of an experiment's figures."""
     names = figures_of(experiment)
-    return expand(f"{FIGURES}/{{figure}}.{{format}}", figure=names, format=FORMATS)
+    drawn = expand(f"{FIGURES}/{{figure}}.{{format}}", figure=names, format=FORMATS)
+    return [*drawn, *samples_of(experiment)]
 
 
 def results_of(experiment):

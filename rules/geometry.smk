@@ -45,6 +45,17 @@ def fits_of(experiment):
     return [dict(zip(keys, name)) for name in dict.fromkeys(names)]
 
 
+def samples_of(experiment):
+    """The sheets that show what the noises of an experiment do, in the first trial."""
+    names = [
+        SAMPLES.format(**asdict(job), trials=PRETRAINED if pretrained else block)
+        for job in compared(experiment)
+        for pretrained in [is_pretrained(job.network)]
+        for block in STUDY.trials[:1]
+    ]
+    return [f"{name}.{format}" for name in dict.fromkeys(names) for format in FORMATS]
+
+
 rule average_classes:
     input:
         code=lambda w: code_for("average_classes", w.network),
@@ -146,3 +157,39 @@ rule plot_geometry:
         " --spectra {input.spectra} --name {wildcards.experiment} --formats {params.formats}"
         " --title {params.title:q} --seed {params.seed} --output {params.folder}"
         " --tests {output.tests} 2> {log}"
+
+
+rule show_noise:
+    input:
+        code=lambda w: code_for("show_noise", w.network),
+        data=lambda w: split_of(w.network, calibration_split(w.network)),
+        modified=calibration_images,
+        network=NETWORK,
+        covariance=covariance_of,
+    output:
+        multiext(SAMPLES, *[f".{f}" for f in FORMATS]),
+    log:
+        f"{LOGS}/show_noise/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}.log",
+    benchmark:
+        f"{BENCHMARKS}/show_noise/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=memory_of,
+        runtime=growing(60),
+    params:
+        code=lambda w: version_of(code_for("show_noise", w.network)),
+        sources=lambda w: sources_of(w.source),
+        trials=lambda w: trials_of(w.trials),
+        seed=STUDY.seed,
+        title=lambda w: f"{STUDY.study}, {w.network}, {w.site}, τ = {w.tau}",
+    message:
+        "Showing noise of {wildcards.source} at {wildcards.site} of {wildcards.network}"
+    shell:
+        "python scripts/show_noise.py --data {input.data} --network {input.network}"
+        " --modified {input.modified} --site {wildcards.site} --title {params.title:q}"
+        " --sources {params.sources} --arms identity full --tau {wildcards.tau}"
+        " --covariance {input.covariance} --seed {params.seed} --trials {params.trials}"
+        " --output {output} 2> {log}"

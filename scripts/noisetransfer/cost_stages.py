@@ -480,6 +480,15 @@ STAGES = {
     "compare_covariances": Stage(
         "{experiment}", ("tables/{}_geometry.*", "tables/{}_spectra.*"), _all_pairs, _all_pairs
     ),
+    "show_noise": Stage(
+        f"{_NOISY}/{{trials}}",
+        ("figures/noise/{}.*",),
+        lambda job: len(job.sources),
+        lambda job: len(job.sources),
+        _factors,
+        _noise,
+        gpu=True,
+    ),
     "plot_geometry": Stage(
         "{experiment}",
         ("figures/{}_geometry.*", "figures/{}_spectra.*", "tables/{}_mantel.*"),

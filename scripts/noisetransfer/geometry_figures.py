@@ -65,8 +65,8 @@ def spectra(table: pd.DataFrame, *, title: str) -> Figure:
         axis.set_xlabel("index of the eigenvalue", fontsize=9)
     figure.suptitle(f"{title}: spectra of the covariances", fontsize=12, x=0.01, ha="left")
     note = (
-        "R: participation ratio (Σλ)² / Σλ²; s: slope of log λ over log index; C: share of the scatter between "
-        f"the classes in the leading eigenvectors. {_trials(table)}"
+        "R: participation ratio (Σλ)² / Σλ²; s: slope of log λ over log index; C: share of the scatter "
+        f"between the classes in the leading eigenvectors. {_trials(table)}"
     )
     _note(figure, note)
     return figure
@@ -101,8 +101,8 @@ def gain_against_geometry(cells: pd.DataFrame, tests: pd.DataFrame, *, title: st
     _families(figure, looks)
     note = (
         "Each point: a source and another target, arm full, mean over trials; marker: family of the source, "
-        "filled where the target is of the same. ρ: Spearman. p: Mantel's test, two-sided. –: not defined, or "
-        "not all pairs."
+        "filled where the target is of the same. ρ: Spearman. p: Mantel's test, two-sided. –: not defined, "
+        "or not all pairs."
     )
     _note(figure, note)
     return figure
@@ -173,13 +173,14 @@ def _families(figure: Figure, looks: dict[str, Style]) -> None:
 
 def _result(spearman: float, p: float, sources: int) -> str:
     told = "< .001" if p < 0.001 else f"= {_number(p, 3)}"
-    return f"ρ = {_number(spearman)}, p {told} ({sources} sources)"
+    return f"ρ = {_number(spearman)}, p {told} ({int(sources)} sources)"
 
 
 def _number(value: float, digits: int = 2) -> str:
     if np.isnan(value):
         return "–"
-    return f"{value:.{digits}f}".replace("-", "−").replace("0.", ".", 1)
+    told = f"{abs(value):.{digits}f}"
+    return ("−" if value < 0 else "") + (told[1:] if told.startswith("0.") else told)
 
 
 def _family(id: str) -> str:

@@ -31,7 +31,7 @@ def test_images_are_searched_evenly_as_they_may_be_in_order(monkeypatch):
 def test_places_are_distinct_and_within(available, count):
     places = spread(available, count)
     assert len(places.unique()) == count
-    assert 0 <= int(places.min())
+    assert int(places.min()) >= 0
     assert int(places.max()) < available
 
 
@@ -48,9 +48,9 @@ def sample(source, level, same=True, shape=(1, 4, 4)):
         clean=picture,
         modified=picture / 2,
         change=np.eye(3, dtype=np.float32),
-        nearest={name: picture / 4 for name in TITLES},
+        nearest=dict.fromkeys(TITLES, picture / 4),
         same={name: same or name != "full" for name in TITLES},
-        share={name: 0.25 for name in TITLES},
+        share=dict.fromkeys(TITLES, 0.25),
     )
 
 

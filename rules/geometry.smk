@@ -1,9 +1,12 @@
 # Geometry of the covariances of an experiment, and whether it tells how their noise transfers.
 
 
+from functools import cache
+
 FEWEST = 3  # modifications: of two, no correlation could be tested
 
 
+@cache
 def compared(experiment):
     """The noises of a heatmap whose covariances are compared; none where too few sources are targets too."""
     if HEATMAP not in STUDY.figures_of(experiment):

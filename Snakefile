@@ -42,6 +42,7 @@ include: "rules/modify.smk"
 include: "rules/covariance.smk"
 include: "rules/noise.smk"
 include: "rules/evaluate.smk"
+include: "rules/geometry.smk"
 include: "rules/report.smk"
 
 

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import asdict
 
 from noisetransfer import dependencies, modifications, plan
-from noisetransfer.arms import NO_SOURCE
+from noisetransfer.arms import NO_SOURCE, UNSCALED
 from noisetransfer.config import AUDIT, CURVES, HEATMAP
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import (
@@ -33,14 +33,20 @@ TABLE = f"{RESULTS}/tables/{{experiment}}"
 LOSSES = f"{RESULTS}/tables/{{experiment}}_losses"
 AUDITED = f"{RESULTS}/tables/{{experiment}}_audit"
 VERDICTS = f"{RESULTS}/tables/{{experiment}}_verdicts"
+CLASSES = f"{RESULTS}/classes/{{network}}/{{site}}/{{trials}}.safetensors"
+GEOMETRY = f"{RESULTS}/tables/{{experiment}}_geometry"
+SPECTRA = f"{RESULTS}/tables/{{experiment}}_spectra"
+MANTEL = f"{RESULTS}/tables/{{experiment}}_mantel"
 CHECKS = f"{RESULTS}/checks/{{experiment}}"
 FIGURES = f"{RESULTS}/figures"
+SAMPLES = f"{FIGURES}/noise/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 FORMATS = ["pdf", "svg", "png"]
 VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
 CLUSTERED = "clustered"
 SUMMARIES = ["summary", "families", "variance", "robustness"]
+GEOMETRIES = ["geometry", "spectra"]
 
 
 wildcard_constraints:
@@ -474,6 +480,7 @@ def figures_of(experiment):
     for kind in STUDY.figures_of(experiment):
         heatmaps = [f"{experiment}_{v}" for v in [*reversed(VALUES), CLUSTERED]]
         names += heatmaps if kind == HEATMAP else [f"{experiment}_{kind}"]
+    names += [f"{experiment}_{kind}" for kind in GEOMETRIES if compared(experiment)]
     if experiment in STUDY.checks:
         comparisons = {
             "published": "published_heatmap",
@@ -495,7 +502,8 @@ def tables_of(experiment):
     summaries = [f"{TABLE}_{kind}" for kind in SUMMARIES]
     losses = [LOSSES] if "learning_curve" in drawn else []
     audit = [AUDITED, VERDICTS] if AUDIT in drawn else []
-    return [TABLE, *summaries, *losses, *audit]
+    geometry = [GEOMETRY, SPECTRA, MANTEL] if compared(experiment) else []
+    return [TABLE, *summaries, *losses, *audit, *geometry]
 
 
 def headlines_of(experiment):
@@ -508,7 +516,8 @@ def headlines_of(experiment):
 def drawings_of(experiment):
     """The files of an experiment's figures."""
     names = figures_of(experiment)
-    return expand(f"{FIGURES}/{{figure}}.{{format}}", figure=names, format=FORMATS)
+    drawn = expand(f"{FIGURES}/{{figure}}.{{format}}", figure=names, format=FORMATS)
+    return [*drawn, *samples_of(experiment)]
 
 
 def results_of(experiment):

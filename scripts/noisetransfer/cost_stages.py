@@ -270,6 +270,17 @@ def _all_cells(job: Job) -> float:
     return sum(map(_cells, _evaluations(job)))
 
 
+def _all_pairs(job: Job) -> float:
+    """Count the pairs of covariances of an experiment, and the covariances."""
+    sources: dict[tuple[str, ...], set[str]] = {}
+    for own in _evaluations(job):
+        block = plan.PRETRAINED if own.network.pretrained else own.wildcards["trials"]
+        place = own.wildcards["network"], own.wildcards["site"], block
+        sources.setdefault(place, set()).update(own.sources)
+    counts = {place: len(names) for place, names in sources.items()}
+    return sum(len(plan.trials_of(block)) * n * (n + 1) / 2 for (*_, block), n in counts.items())
+
+
 def _all_losses(job: Job) -> float:
     noises = {
         tuple(own.wildcards[name] for name in ("network", "site", "tau", "source", "trials")): own
@@ -340,6 +351,12 @@ def _trained(job: Job) -> Setting:
 
 def _recorded(job: Job) -> Setting:
     return Setting((_network(job), job.wildcards["site"]))
+
+
+def _averaged(job: Job) -> Setting:
+    """Tell apart activations that were recorded and computed ones."""
+    recorded = job.calibration == "train" and not job.network.pretrained
+    return Setting((_network(job), job.wildcards["site"], recorded))
 
 
 def _noise(job: Job) -> Setting:
@@ -451,6 +468,31 @@ STAGES = {
         _records,
         setting=_tested,
         gpu=True,
+    ),
+    "average_classes": Stage(
+        "{network}/{site}/{trials}",
+        ("classes/{}.*",),
+        _calibrating,
+        lambda job: job.bases,
+        _calibrating,
+        _averaged,
+        gpu=True,
+    ),
+    "compare_covariances": Stage(
+        "{experiment}", ("tables/{}_geometry.*", "tables/{}_spectra.*"), _all_pairs, _all_pairs
+    ),
+    "show_noise": Stage(
+        f"{_NOISY}/{{trials}}",
+        ("figures/noise/{}.*",),
+        lambda job: len(job.sources),
+        lambda job: len(job.sources),
+        _factors,
+        _noise,
+        gpu=True,
+    ),
+    "plot_geometry": Stage(
+        "{experiment}",
+        ("figures/{}_geometry.*", "figures/{}_spectra.*", "tables/{}_mantel.*"),
     ),
     "tabulate_results": Stage(
         "{experiment}", ("tables/{}.*",), _all_records, _all_cells, _all_records

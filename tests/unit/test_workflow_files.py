@@ -32,6 +32,8 @@ ON_A_GPU = {
     "record_activations",
     "attack_images",
     "fit_covariance",
+    "average_classes",
+    "show_noise",
     "retrain_suffix",
     "evaluate",
 }

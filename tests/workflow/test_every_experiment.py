@@ -1,12 +1,13 @@
 """Every kind of experiment, run for real: its tables hold what was planned, its figures are there."""
 
 import json
+from itertools import combinations
 
 import pandas as pd
 import pytest
 import yaml
 
-from noisetransfer.config import load
+from noisetransfer.config import HEATMAP, load
 from noisetransfer.plan import arms, evaluations, pairs, trials_of
 from noisetransfer.statistics import CELL
 from project import ROOT, copy_of_project
@@ -40,16 +41,19 @@ OF_PRETRAINED = {"retrieve_network", "prepare_network", "retrieve_corrupted", "r
 """The stages of pretrained networks, and of images that are read."""
 
 
-def test_every_stage_ran_but_the_one_of_the_heatmaps(results):
+def test_every_stage_ran(results):
     stages = {path.stem for path in (ROOT / "scripts").glob("*.py")}
     assert {path.name.removesuffix(".tsv") for path in (results / "benchmarks").iterdir()} == (
-        stages - {"plot_transfer"} - OF_PRETRAINED
+        stages - OF_PRETRAINED
     )
 
 
 @pytest.mark.parametrize("name", STUDY.experiments)
 def test_tables_and_figures_are_there(results, name):
     kinds = [*STUDY.figures_of(name), *(["published_cells"] if name in STUDY.checks else [])]
+    if kinds == [HEATMAP]:
+        gains = "accuracy", "gain_over_none", "gain_over_identity"
+        kinds = [*gains, "geometry", "spectra"]
     drawn = {path.name for path in (results / "figures").glob(f"{name}_*")}
     assert drawn == {f"{name}_{kind}.{suffix}" for kind in kinds for suffix in FORMATS}
     assert all((results / "figures" / figure).stat().st_size > 5000 for figure in drawn)
@@ -92,6 +96,7 @@ TAUS = {
     "trace_sweep": {"0", "unscaled", "0.5"},
     "adversarial_training": {"0", "2.0"},
     "input_noise": {"0", "0.5"},
+    "cross": {"0", "2.0"},
 }
 
 
@@ -145,6 +150,47 @@ def test_experiments_that_share_evaluations_agree(table):
             shared[[*CELL, "accuracy"]].reset_index(drop=True),
             layer[[*CELL, "accuracy"]].reset_index(drop=True),
         )
+
+
+CROSSED = ["pgd@0.05", "pgd@0.1", "auto_pgd@0.1", "square@0.1"]
+
+
+def test_geometry_has_every_two_sources_once_and_is_tested_against_the_gain(results):
+    tables = {
+        kind: pd.read_parquet(results / f"tables/cross_{kind}.parquet")
+        for kind in ("geometry", "spectra", "mantel")
+    }
+    pairs = tables["geometry"]
+    for trial in (0, 1):
+        own = pairs[pairs["trial"] == trial]
+        found = list(own[["source", "other"]].itertuples(index=False, name=None))
+        assert found == list(combinations(CROSSED, 2))
+    assert pairs["bures"].between(0, 2**0.5).all()
+    assert pairs["cka"].between(0, 1).all()
+    spectra = tables["spectra"]
+    assert len(spectra.drop_duplicates(["source", "trial"])) == len(CROSSED) * 2
+    assert spectra.groupby(["source", "trial"])["share"].sum().max() < 1 + 1e-6
+    assert spectra["class_share"].between(0, 1).all()
+    tests = tables["mantel"].set_index("measure")
+    assert (tests["cells"] == len(CROSSED) * (len(CROSSED) - 1)).all()
+    assert tests["p"].between(0, 1).all()
+    for kind, table in tables.items():
+        csv = pd.read_csv(results / f"tables/cross_{kind}.csv", dtype={"tau": str})
+        pd.testing.assert_frame_equal(csv, table, check_dtype=False)
+
+
+def test_columns_of_geometry_are_documented(results):
+    page = (ROOT / "docs/tables.md").read_text().split("## The geometry")[1].split("\n## ")[0]
+    tables = [pd.read_parquet(path) for path in (results / "tables").glob("cross_*.parquet")]
+    assert len(tables) == 3
+    assert [c for table in tables for c in table if f"`{c}`" not in page] == []
+
+
+@pytest.mark.parametrize("unit", ["pgd", "others"])
+def test_noise_is_shown_for_each_unit_of_sources(results, unit):
+    for suffix in FORMATS:
+        sheet = results / f"figures/noise/v2/L3/tau2.0/{unit}/0-1.{suffix}"
+        assert sheet.stat().st_size > 5000
 
 
 def test_learning_curves_have_every_suffix(results, table):

@@ -6,7 +6,8 @@ import pytest
 
 from project import copy_of_project, gpu_rules
 
-ON_GPU = gpu_rules() - {"prepare_network"}  # the tiny study has no pretrained network
+# the tiny study has no pretrained network, and too few sources to compare
+ON_GPU = gpu_rules() - {"prepare_network", "average_classes", "show_noise"}
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,8 @@ def test_a_profile_that_ran_nowhere_says_so_first(profile):
 @pytest.mark.parametrize("profile", PROFILES)
 def test_profile_makes_a_plan(fresh, profile, study):
     planned = plan(fresh, profile, study)
-    assert gpu_rules() - {"prepare_network"} <= set(planned)  # they have no pretrained network
+    # they have no pretrained network, the tiny study too few sources to compare
+    assert gpu_rules() - {"prepare_network", "average_classes", "show_noise"} <= set(planned)
 
 
 @pytest.mark.parametrize(

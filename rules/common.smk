@@ -33,6 +33,8 @@ TABLE = f"{RESULTS}/tables/{{experiment}}"
 LOSSES = f"{RESULTS}/tables/{{experiment}}_losses"
 CHECKS = f"{RESULTS}/checks/{{experiment}}"
 FIGURES = f"{RESULTS}/figures"
+REPORT = f"{RESULTS}/report.html"
+PAGE = [f"scripts/noisetransfer/page/page.{part}" for part in ("html.j2", "css", "js")]
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 FORMATS = ["pdf", "svg", "png"]
@@ -419,8 +421,16 @@ def contact_sheets():
     return expand(
         f"{FIGURES}/modifications/{{dataset}}.{{format}}",
         dataset=dict.fromkeys(map(dataset_of, networks)),
-        format=FORMATS,
+        format=[*FORMATS, "safetensors"],
     )
+
+
+def checked_of(experiment):
+    """The verdicts of an experiment, and the cells behind them."""
+    return [
+        path.format(experiment=experiment)
+        for path in (f"{CHECKS}.json", f"{CHECKS}_cells.parquet")
+    ]
 
 
 def published_of(experiment):

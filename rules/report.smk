@@ -120,7 +120,10 @@ rule plot_modifications:
         modified=lambda w: shown_targets(w.dataset),
         attacked=lambda w: shown_attacks(w.dataset),
     output:
-        multiext(f"{FIGURES}/modifications/{{dataset}}", *[f".{f}" for f in FORMATS]),
+        figures=multiext(
+            f"{FIGURES}/modifications/{{dataset}}", *[f".{f}" for f in FORMATS]
+        ),
+        examples=f"{FIGURES}/modifications/{{dataset}}.safetensors",
     log:
         f"{LOGS}/plot_modifications/{{dataset}}.log",
     benchmark:
@@ -137,7 +140,7 @@ rule plot_modifications:
     shell:
         "python scripts/plot_modifications.py --data {input.data} --train {input.train}"
         " --modified {input.modified} --attacked {input.attacked}"
-        " --output {output} 2> {log}"
+        " --output {output.figures} --examples {output.examples} 2> {log}"
 
 
 rule check_results:
@@ -225,3 +228,34 @@ rule write_provenance:
     shell:
         "python scripts/write_provenance.py --study {params.study:q}"
         " --benchmarks {params.benchmarks} --logs {params.logs} --output {output} 2> {log}"
+
+
+# after the provenance, which it shows
+rule build_report:
+    input:
+        code=code_of("build_report"),
+        page=[source(path) for path in PAGE],
+        provenance=f"{RESULTS}/provenance.json",
+        results=[path for name in STUDY.experiments for path in results_of(name)],
+        checks=[path for name in STUDY.checks for path in checked_of(name)],
+        sheets=contact_sheets(),
+    output:
+        report(REPORT, caption="../docs/report.rst", category="Report"),
+    log:
+        f"{LOGS}/build_report.log",
+    benchmark:
+        f"{BENCHMARKS}/build_report.tsv"
+    localrule: True
+    conda:
+        "../envs/plot.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=version_of(code_of("build_report")),
+        page=version_of(PAGE),
+        results=lambda w, input: str(Path(input.provenance).parent),
+    message:
+        "Report"
+    shell:
+        "python scripts/build_report.py --results {params.results} --output {output} 2> {log}"

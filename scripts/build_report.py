@@ -3,13 +3,15 @@
 import argparse
 from pathlib import Path
 
-from noisetransfer.artifacts import write_text
+from noisetransfer.artifacts import atomic
 from noisetransfer.commandline import parser, run
 from noisetransfer.report import of_study, render
 
 
 def main(args: argparse.Namespace) -> None:
-    write_text(args.output, render(of_study(args.results)))
+    page = render(of_study(args.results))
+    with atomic(args.output) as path:
+        path.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

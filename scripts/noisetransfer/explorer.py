@@ -13,24 +13,27 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from noisetransfer.arms import NO_SOURCE
 from noisetransfer.errors import StudyError
 from noisetransfer.figures import TITLES
+from noisetransfer.findings import CLEAN
 from noisetransfer.modifications import MODIFICATIONS, parse
 from noisetransfer.plan import NO_NOISE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
 SETTING = ["network", "site", "tau", "regime"]
 """Columns that name a setting; arm none, which has no τ, belongs to all of its network, site and regime."""
 
-OWN = "noise of the target itself"
+OWN = "every arm, noise of the target itself"
 ARMS = ["full", "diagonal", "rotated", "permuted", "signal", "pooled", "identity", "none"]
 FONT = {"family": "system-ui, sans-serif", "color": "#1a1a1a", "size": 13}
 
 
 def explorer(
-    summary: pd.DataFrame, measures: Mapping[str, str] = TITLES, extra: Mapping[str, str] | None = None
+    summary: pd.DataFrame,
+    measures: Mapping[str, str] = TITLES,
+    extra: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Arrange the cells of an experiment for the page.
 
@@ -58,8 +61,8 @@ def explorer(
     }
 
 
-def ordered(names: Sequence[str]) -> list[str]:
-    """Sort modifications as the registry does: clean images, corruptions, transforms, attacks; by strength."""
+def ordered(names: Iterable[str]) -> list[str]:
+    """Sort modifications as the registry does, clean images first, those of one name by strength."""
     known = list(MODIFICATIONS)
 
     def rank(name: str) -> tuple[int, float, str]:
@@ -68,7 +71,7 @@ def ordered(names: Sequence[str]) -> list[str]:
         except StudyError:  # a list of sources has a name of its own
             return len(known), 0.0, name
         position = known.index(entry.name) if entry.name in MODIFICATIONS else len(known)
-        return (-1 if name == "clean@0" else position), strength, name
+        return (-1 if name == CLEAN else position), strength, name
 
     return sorted(dict.fromkeys(names), key=rank)
 
@@ -87,15 +90,15 @@ def _plain(column: pd.Series[Any]) -> list[Any]:
 
 
 def _settings(rows: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
-    """Return every setting with its rows, those of arm none at each τ included."""
-    keys = SETTING[:2] + SETTING[3:]
+    """Return every setting with its rows, and those of arm none for the targets that it has."""
+    keys = [key for key in SETTING if key != "tau"]
     noisy = rows[rows["tau"] != NO_NOISE]
-    named = (noisy if len(noisy) else rows).drop_duplicates(SETTING)[SETTING]
     found = []
-    for setting in named.to_dict("records"):
-        same = (rows[keys] == pd.Series({key: setting[key] for key in keys})).all(axis=1)
-        own = rows[same & rows["tau"].isin([setting["tau"], NO_NOISE])]
-        found.append(({str(key): str(value) for key, value in setting.items()}, own))
+    for setting, own in (noisy if len(noisy) else rows).groupby(SETTING, sort=False, observed=True):
+        named = dict(zip(SETTING, map(str, setting), strict=True))
+        same = (rows[keys].astype(str) == [named[key] for key in keys]).all(axis=1)
+        plain = rows[same & (rows["tau"] == NO_NOISE) & rows["target"].isin(own["target"])]
+        found.append((named, own if len(noisy) == 0 else pd.concat([own, plain])))
     return found
 
 
@@ -106,45 +109,48 @@ def _setting(name: dict[str, str], rows: pd.DataFrame, measures: list[str]) -> d
 
 
 def _tables(rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """Return group, name and numbers of rows (in cells) of every heatmap that one setting allows."""
-    arms = sorted(rows["arm"].unique(), key=lambda arm: (arm not in ARMS, [*ARMS, arm].index(arm)))
-    targets = ordered(rows["target"].tolist())
-    shaped = rows[rows["source"] != NO_SOURCE]
-    free = rows[rows["source"] == NO_SOURCE]
-    own = pd.concat([shaped[shaped["source"] == shaped["target"]], free])
-    many = bool((shaped.groupby(["arm", "target"], observed=True)["source"].nunique() > 1).any())
-    found: list[tuple[str, str, pd.DataFrame]] = []
-    if many:
-        found += [("arm", arm, _pivot(rows[rows["arm"] == arm], "target", "source")) for arm in arms]
-    whole = own if many else rows
-    found.append(("arm", OWN if many else "every arm", _pivot(whole, "target", "arm")[_in(arms, whole)]))
-    if many:
-        spread = _everywhere(free, shaped["source"].unique())
-        every = pd.concat([shaped, spread])
+    """Return group, name and numbers of rows (in cells) of every heatmap that one setting allows.
+
+    One an arm, targets × sources; one of all arms, each target under noise of its own; one a target, arms ×
+    sources. Where targets have no other source than themselves, only the second says anything.
+    """
+    arms = sorted(rows["arm"].unique(), key=lambda arm: [*ARMS, arm].index(arm))
+    shaped, free = rows[rows["source"] != NO_SOURCE], rows[rows["source"] == NO_SOURCE]
+    sources = shaped.groupby("target", observed=True)["source"].nunique()
+    several = ordered(sources.index[sources > 1].tolist())
+    found = []
+    if set(several) - {CLEAN}:
         found += [
-            ("target", target, _pivot(every[every["target"] == target], "arm", "source", arms))
-            for target in targets
+            ("arm", arm, _pivot(rows[rows["arm"] == arm], "target", "source")) for arm in arms
         ]
+    own = pd.concat([shaped[shaped["source"] == shaped["target"]], free])
+    found.append(("arm", OWN, _pivot(own, "target", "arm", across_order=arms)))
+    # arms without a source are repeated under every source: there they are what the others compare with
+    repeated = [free.assign(source=source) for source in shaped["source"].unique()]
+    every = pd.concat([shaped, *repeated])
+    for target in several:
+        cells = every[every["target"] == target]
+        found.append(("target", target, _pivot(cells, "arm", "source", down_order=arms)))
     return [(group, name, cells) for group, name, cells in found if cells.size]
 
 
-def _in(arms: list[str], rows: pd.DataFrame) -> list[str]:
-    return [arm for arm in arms if (rows["arm"] == arm).any()]
-
-
-def _everywhere(free: pd.DataFrame, sources: NDArray[Any]) -> pd.DataFrame:
-    """Repeat the arms without a source under every source: there they are what the others compare with."""
-    return pd.concat([free.assign(source=source) for source in sources])
-
-
 def _pivot(
-    rows: pd.DataFrame, down: str, across: str, order: list[str] | None = None
+    rows: pd.DataFrame,
+    down: str,
+    across: str,
+    *,
+    down_order: Sequence[str] | None = None,
+    across_order: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Return the number of the row of each cell, −1 where there is none."""
+    """Return the number of the row of each cell, −1 where there is none; modifications in their order."""
     numbered = rows.assign(row=rows.index).drop_duplicates([down, across])
     table = numbered.pivot(index=down, columns=across, values="row").fillna(-1).astype(int)
-    index = [name for name in order or ordered(table.index.tolist()) if name in table.index]
-    return table.loc[index, ordered(table.columns.tolist())]
+    lines, columns = down_order or ordered(table.index), across_order or ordered(table.columns)
+    return table.loc[_known(lines, table.index), _known(columns, table.columns)]
+
+
+def _known(names: Sequence[str], index: pd.Index[Any]) -> list[str]:
+    return [name for name in names if name in index]
 
 
 def _view(
@@ -171,7 +177,9 @@ def _values(table: pd.DataFrame, values: pd.Series[float]) -> NDArray[np.floatin
 
 def _orders(values: NDArray[np.floating]) -> dict[str, list[list[int]]]:
     """Return rows and columns by their mean, greatest first, and so that alike stand together."""
-    known = np.where(np.isnan(values), np.nanmean(values) if (~np.isnan(values)).any() else 0.0, values)
+    known = np.where(
+        np.isnan(values), np.nanmean(values) if (~np.isnan(values)).any() else 0.0, values
+    )
     means = [np.argsort(-known.mean(axis=axis), kind="stable") for axis in (1, 0)]
     return {
         "mean": [order.tolist() for order in means],
@@ -180,7 +188,7 @@ def _orders(values: NDArray[np.floating]) -> dict[str, list[list[int]]]:
 
 
 def clustered(values: NDArray[np.floating]) -> NDArray[np.int_]:
-    """Return rows (k, m) in the order of a hierarchical clustering: average linkage of Euclidean distances."""
+    """Return the order of rows (k, m) in a hierarchical clustering: average linkage, Euclidean distances."""
     if len(values) < 3:
         return np.arange(len(values))
     return np.asarray(leaves_list(linkage(values, "average", optimal_ordering=True)))
@@ -201,7 +209,9 @@ def _figure(values: pd.Series[float], key: str, title: str) -> dict[str, Any]:
         colorbar={"thickness": 12, "len": 1.0, "outlinewidth": 0},
     )
     figure = go.Figure(trace, LAYOUT)
-    figure.update_xaxes(type="category", tickangle=-90, fixedrange=True, side="bottom", showgrid=False)
+    figure.update_xaxes(
+        type="category", tickangle=-90, fixedrange=True, side="bottom", showgrid=False
+    )
     figure.update_yaxes(type="category", autorange="reversed", fixedrange=True, showgrid=False)
     return as_json(figure)
 

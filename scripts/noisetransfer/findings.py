@@ -68,14 +68,19 @@ def gain(cells: pd.DataFrame, value: str) -> Gain:
     if known.empty:
         return Gain(math.nan, math.nan, math.nan, 0, 0)
     means = known.groupby("trial", observed=True)[value].mean().reset_index()
-    (row,) = intervals(means.assign(all=""), ["all"], value).itertuples()
-    number = len(known.drop_duplicates(_SETTING))
-    return Gain(row.mean, row.low, row.high, number, int(row.trials))
+    found = intervals(means.assign(all=""), ["all"], value)
+    mean, low, high = (float(found[name].iloc[0]) for name in ("mean", "low", "high"))
+    return Gain(mean, low, high, len(known.drop_duplicates(_SETTING)), len(means))
 
 
 def headline(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Return the experiment with the most transfers, the first of several; of none, the first."""
-    return max(tables, key=lambda name: len(_other(tables[name])))
+    """Return the experiment that answers most of `sentences`, of several the one with the most transfers."""
+
+    def answers(name: str) -> tuple[int, int]:
+        parts = [part(tables[name]) for part in (_own, _other, _clean)]
+        return sum(len(part) > 0 for part in parts), len(parts[1])
+
+    return max(tables, key=answers)
 
 
 def sentences(experiment: str, table: pd.DataFrame) -> list[str]:
@@ -111,7 +116,8 @@ def _own(table: pd.DataFrame) -> pd.DataFrame:
 
 def _other(table: pd.DataFrame) -> pd.DataFrame:
     full = _full(table)
-    return full[(full["source"] != full["target"]) & (full["target"] != CLEAN)]
+    source, target = (full[name].str.partition("@")[0] for name in ("source", "target"))
+    return full[(source != target) & (full["target"] != CLEAN)]
 
 
 def _clean(table: pd.DataFrame) -> pd.DataFrame:

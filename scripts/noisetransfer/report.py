@@ -94,7 +94,11 @@ def render(page: Page) -> str:
     """Return a page as HTML; all of its text is escaped."""
     loader = FileSystemLoader(PAGE)
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     shown = [section for section in page.sections if section.explorer or section.plot]
     data = {
@@ -123,9 +127,7 @@ def of_study(results: Path) -> Page:
     """
     provenance = read_json(results / "provenance.json")
     study = provenance["study"]
-    tables = {
-        name: read_table(results / f"tables/{name}.parquet") for name in study["experiments"]
-    }
+    tables = {name: read_table(results / f"tables/{name}.parquet") for name in study["experiments"]}
     main = headline(tables)
     names = [main, *(name for name in tables if name != main)]
     own = [section for name in names for section in _experiment(results, name, tables[name], names)]
@@ -239,7 +241,9 @@ def agreement_plot(compared: Mapping[Any, pd.DataFrame]) -> dict[str, Any]:
     )
     traces = [_points(str(kind), cells) for kind, cells in compared.items()]
     figure = go.Figure([line, *traces], LAYOUT)
-    figure.update_layout(showlegend=False, height=420, xaxis_title="published", yaxis_title="measured")
+    figure.update_layout(
+        showlegend=False, height=420, xaxis_title="published", yaxis_title="measured"
+    )
     figure.update_xaxes(range=[0, 1], fixedrange=True)
     figure.update_yaxes(range=[0, 1], fixedrange=True)
     return as_json(figure)
@@ -285,7 +289,9 @@ def _provenance(provenance: Mapping[str, Any]) -> Section:
         "commit": f"{git['commit'] or 'not known'}{edited}",
         "seed": provenance["seed"],
         "SHA-256 of the study": provenance["study_sha256"],
-        "computed on": ", ".join(f"{k}: {v} jobs" for k, v in provenance.get("devices", {}).items()),
+        "computed on": ", ".join(
+            f"{k}: {v} jobs" for k, v in provenance.get("devices", {}).items()
+        ),
         "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB",
         "GPU": machine["gpu"] or "none",
         "system": machine["system"],
@@ -294,7 +300,11 @@ def _provenance(provenance: Mapping[str, Any]) -> Section:
         "versions": ", ".join(f"{k} {v}" for k, v in provenance["versions"].items()),
     }
     rows = [[name, str(value)] for name, value in told.items()]
-    return Section("provenance", "Provenance", grids=[Grid("Where the numbers come from", ["what", "value"], rows)])
+    return Section(
+        "provenance",
+        "Provenance",
+        grids=[Grid("Where the numbers come from", ["what", "value"], rows)],
+    )
 
 
 def _pictures(folder: Path, experiment: str = "", names: Iterable[str] = ()) -> list[Picture]:

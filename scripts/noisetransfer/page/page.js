@@ -70,12 +70,13 @@
       figure = own.measures[measure.value];
       const orders = shown.orders[figure.key][order.value];
       [rows, columns] = orders ?? [shown.rows.map((_, i) => i), shown.columns.map((_, i) => i)];
-      const grid = make => rows.map((_, i) => columns.map((_, j) => cellAt(i, j) < 0 ? null : make(cellAt(i, j))));
+      const grid = (make, empty = "") => rows.map((_, i) => columns.map((_, j) => cellAt(i, j) < 0 ? empty : make(cellAt(i, j))));
       const long = Math.max(...shown.columns.map(name => name.length)) * 7;
-      const width = Math.max(root.querySelector(".scroll").clientWidth, 190 + 38 * columns.length);
+      const wide = Math.min(root.querySelector(".scroll").clientWidth, 330 + 80 * columns.length);
+      const width = Math.max(wide, 190 + 38 * columns.length);
       const trace = {...figure.figure.data[0],
         x: columns.map(c => escaped(shown.columns[c])), y: rows.map(r => escaped(shown.rows[r])),
-        z: grid(cell => cells[figure.key][cell]),
+        z: grid(cell => cells[figure.key][cell], null),
         text: grid(cell => cells[figure.key][cell] == null ? "–" : signed(cells[figure.key][cell], 2)),
         hovertext: grid(cell => [heading(cell), ...facts(cell).map(([name, value]) => `${name}: ${value}`)].map(escaped).join("<br>"))};
       const layout = structuredClone(figure.figure.layout);
@@ -146,7 +147,6 @@
     own.arms = [...new Set(cells.arm)];
     setting.append(...own.settings.map((one, i) => element("option", one.label, {value: i})));
     measure.append(...own.measures.map((one, i) => element("option", one.title, {value: i})));
-    setting.closest("label").hidden = own.settings.length < 2;
     choose();
     setting.addEventListener("change", () => { choose(); draw(); });
     for (const select of [view, measure, order]) select.addEventListener("change", draw);

@@ -51,7 +51,7 @@ def explorer(
     facts = {**measures, **(extra or {})}
     return {
         "measures": [
-            {"key": key, "title": title, "figure": _figure(rows[key], key, title)}
+            {"key": key, "title": title, "figure": _figure(rows[key], title)}
             for key, title in measures.items()
             if rows[key].notna().any()
         ],
@@ -194,10 +194,10 @@ def clustered(values: NDArray[np.floating]) -> NDArray[np.int_]:
     return np.asarray(leaves_list(linkage(values, "average", optimal_ordering=True)))
 
 
-def _figure(values: pd.Series[float], key: str, title: str) -> dict[str, Any]:
+def _figure(values: pd.Series[float], title: str) -> dict[str, Any]:
     """Return a heatmap without cells: colours, their range, and axes."""
     bound = float(values.abs().max()) or 1.0
-    accuracy = key == "accuracy" and title == TITLES["accuracy"]
+    accuracy = title == TITLES["accuracy"]
     trace = go.Heatmap(
         colorscale="Cividis" if accuracy else "PuOr",
         zmin=0.0 if accuracy else -bound,

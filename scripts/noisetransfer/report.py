@@ -6,6 +6,7 @@ import base64
 import gzip
 import html
 import io
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from noisetransfer.artifacts import read_json, read_table, read_tensors
-from noisetransfer.errors import StudyError
 from noisetransfer.explorer import LAYOUT, as_json, explorer
 from noisetransfer.figures import TITLES
 from noisetransfer.findings import headline, sentences
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PAGE = Path(__file__).parent / "page"
-MEASURES = {"accuracy": "accuracy", **{key: TITLES[key] for key in TITLES if key != "accuracy"}}
 CELL = ["study", "network", "site", "source", "target", "arm", "tau", "regime"]
 
 
@@ -156,14 +155,14 @@ def without_intervals(table: pd.DataFrame) -> pd.DataFrame:
         _p and _p_adjusted.
     """
     groups = table.groupby(CELL, sort=True, observed=True)
-    means = groups[list(MEASURES)].mean().reset_index()
+    means = groups[list(TITLES)].mean().reset_index()
     counts = groups.agg(n=("n", "first"), trials=("trial", "nunique")).reset_index(drop=True)
     found = means.assign(n=counts["n"], trials=counts["trials"], resampled="")
     ends = ("_low", "_high", "_p", "_p_adjusted")
     return found.assign(
         **{
             f"{name}{end}": np.nan
-            for name in MEASURES
+            for name in TITLES
             for end in (ends[:2] if name == "accuracy" else ends)
         }
     )
@@ -186,7 +185,7 @@ def _experiment(
         id=f"experiment-{name}",
         title=f"Experiment {name}",
         text=[_uncertainty(summary)],
-        explorer=explorer(summary, MEASURES),
+        explorer=explorer(summary, TITLES),
         pictures=_pictures(results / "figures", name, names),
     )
     report = results / f"checks/{name}.json"
@@ -367,17 +366,4 @@ def png_uri(content: bytes) -> str:
 
 
 def _pretty(content: object) -> str:
-    import json
-
     return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-
-
-def require(path: Path, remedy: str) -> Path:
-    """Return a path that is there.
-
-    Raises:
-        StudyError: which names it and the remedy, if it is not.
-    """
-    if not path.exists():
-        raise StudyError(f"{path}: not there; {remedy}")
-    return path

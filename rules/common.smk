@@ -37,7 +37,8 @@ REPORT = f"{RESULTS}/report.html"
 PAGE = [f"scripts/noisetransfer/page/page.{part}" for part in ("html.j2", "css", "js")]
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
-FORMATS = ["pdf", "svg", "png"]
+VECTORS = ["pdf", "svg"]
+FORMATS = [*VECTORS, "png"]
 VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
 
 

@@ -58,8 +58,18 @@ rule plot_transfer:
         expand(
             f"{FIGURES}/{{experiment}}_{{value}}.{{format}}",
             value=VALUES,
-            format=FORMATS,
+            format=VECTORS,
             allow_missing=True,
+        ),
+        report(
+            expand(
+                f"{FIGURES}/{{experiment}}_{{value}}.png",
+                value=VALUES,
+                allow_missing=True,
+            ),
+            caption="figure.rst",
+            category="Figures",
+            subcategory="{experiment}",
         ),
     log:
         f"{LOGS}/plot_transfer/{{experiment}}.log",
@@ -91,7 +101,13 @@ rule plot_experiment:
         code=code_of("plot_experiment"),
         table=drawn_from,
     output:
-        multiext(f"{FIGURES}/{{experiment}}_{{kind}}", *[f".{f}" for f in FORMATS]),
+        multiext(f"{FIGURES}/{{experiment}}_{{kind}}", *[f".{f}" for f in VECTORS]),
+        report(
+            f"{FIGURES}/{{experiment}}_{{kind}}.png",
+            caption="figure.rst",
+            category="Figures",
+            subcategory="{experiment}",
+        ),
     log:
         f"{LOGS}/plot_experiment/{{experiment}}_{{kind}}.log",
     benchmark:
@@ -240,7 +256,7 @@ rule build_report:
         checks=[path for name in STUDY.checks for path in checked_of(name)],
         sheets=contact_sheets(),
     output:
-        report(REPORT, caption="../docs/report.rst", category="Report"),
+        report(REPORT, caption="report.rst", category="Report"),
     log:
         f"{LOGS}/build_report.log",
     benchmark:

@@ -144,7 +144,6 @@ def _section(name: str, table: pd.DataFrame) -> Section:
     return Section(
         id=f"experiment-{name}",
         title=f"Experiment {name}, A − B",
-        text=[sentence(name, table)],
         explorer=explorer(table, TITLES, FACTS),
     )
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 CLEAN = "clean@0"
 
+ROUNDING = 1e-9
+"""What a gain may lie below 0 and still be none."""
+
 _BASES = {
     "gain_over_identity": "under identity noise of the same energy",
     "gain_over_none": "without noise",
@@ -144,11 +147,12 @@ def _cost(cells: pd.DataFrame) -> str:
     found = gain(cells, "gain_over_none")
     if found.verdict == "not measured":
         return "What the noise costs on clean images was not measured."
+    unharmed = found.verdict == "no" and found.mean > -ROUNDING
     said = {
         "yes": "The noise costs nothing on clean images",
         "no": "The noise costs accuracy on clean images",
         "open": "It is not shown that the noise costs accuracy on clean images",
-    }[found.verdict if found.mean else "yes"]
+    }["yes" if unharmed else found.verdict]
     after = float(cells.dropna(subset="gain_over_none")["accuracy"].mean())
     levels = f"{decimal(after)} under it, {decimal(after - found.mean)} without"
     return f"{said}: accuracy is {levels} (difference {decimal(found.mean)}; {found})."

@@ -218,7 +218,8 @@ def _checks(name: str, report: Path) -> Section:
     grids += [grid(f"Every {_KINDS[str(kind)]}", own) for kind, own in compared.items()]
     failed = sum(check["verdict"] == "FAIL" for check in verdicts)
     differ = sum(check["verdict"] == "differs" for check in verdicts)
-    text = f"{len(rows)} checks: {failed} failed, {differ} differ where agreement was not required."
+    counted = "1 check" if len(rows) == 1 else f"{len(rows)} checks"
+    text = f"{counted}: {failed} failed, {differ} differ where agreement was not required."
     return Section(
         id=f"checks-{name}",
         title=f"Checks of {name}" + (", and the published numbers" if compared else ""),

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-END = {"write_provenance": 1, "all": 1}
+END = {"write_provenance": 1, "build_report": 1, "all": 1}
 DRAW = {"plot_experiment": 1, "require_checks": 1, **END}
 CHECK = {"check_results": 1, **DRAW}
 TABLE = {"tabulate_results": 1, "plot_transfer": 1, **CHECK}

@@ -23,7 +23,8 @@
   const CONFIG = {displayModeBar: false, responsive: true};
   // plotly reads text as HTML
   const escaped = text => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const signed = (value, digits) => value.toFixed(digits).replace(/^(-?)0\./, "$1.").replace("-", "−");
+  const signed = (value, digits) =>
+    value.toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace(/^(-?)0\./, "$1.").replace("-", "−");
   const element = (name, text, attributes = {}) => {
     const made = Object.assign(document.createElement(name), attributes);
     if (text !== undefined) made.textContent = text;

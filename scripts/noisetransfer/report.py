@@ -8,6 +8,7 @@ import html
 import io
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +107,13 @@ def render(page: Page) -> str:
         "examples": page.examples,
     }
     return environment.get_template("page.html.j2").render(
-        page=page, data=data, plotly=packed(get_plotlyjs()), pack=packed
+        page=page, data=data, plotly=_plotly(), pack=packed
     )
+
+
+@cache
+def _plotly() -> str:
+    return packed(get_plotlyjs())
 
 
 def packed(text: str) -> str:

@@ -75,7 +75,9 @@ def test_the_page_of_two_studies(folders):
     assert page.title == "A: a, B: b"
     assert "taken as independent" in page.summary[-1]
     assert list(page.files) == ["transfer_differences.csv"]
-    assert "difference in accuracy, A − B" in render(page)
+    titles = [measure["title"] for measure in page.sections[0].explorer["measures"]]
+    assert titles[0] == "difference in accuracy, A − B"
+    assert "<h1>A: a, B: b</h1>" in render(page)
 
 
 def rename(folder):

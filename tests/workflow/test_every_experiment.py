@@ -37,8 +37,8 @@ def table(results):
 
 
 OF_PRETRAINED = {"retrieve_network", "prepare_network", "retrieve_corrupted", "read_modified"}
-BY_HAND = {"compare_studies"}
 """The stages of pretrained networks, and of images that are read."""
+BY_HAND = {"compare_studies"}
 
 
 def test_every_stage_ran_but_the_one_of_the_heatmaps(results):

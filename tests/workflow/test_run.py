@@ -17,6 +17,7 @@ def test_the_run_ends_with_the_paths_of_heatmaps_and_table(finished):
     named = [line.strip() for line in end.splitlines() if line.strip().startswith("results/")]
     assert len(named) == 5  # three heatmaps, the published one beside ours, the table
     assert all((project.folder / path).stat().st_size > 1000 for path in named)
+    assert "Report: results/tiny/report.html" in end
 
 
 def test_every_promised_output_is_there(finished):

@@ -33,7 +33,7 @@ def page(finished, browser):
     page.on("console", lambda message: page.said.append(message.text))
     page.on("pageerror", lambda error: page.said.append(str(error)))
     page.on("request", lambda request: page.asked.append(request.url))
-    page.goto((finished[0].results / "report.html").as_uri())
+    page.goto((finished[0].results / "report.html").as_uri(), timeout=120_000)
     page.wait_for_selector("html[data-ready]", timeout=120_000)
     page.wait_for_selector(".plot .heatmaplayer image", state="attached")
     return page

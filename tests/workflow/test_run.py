@@ -61,6 +61,15 @@ def test_a_second_run_does_nothing(finished):
     assert finished[0].planned() == {}
 
 
+def test_snakemake_takes_the_page_and_the_figures_into_its_own_report(finished, tmp_path):
+    whole = tmp_path / "whole.html"
+    made = finished[0].snakemake("--report", str(whole))
+    assert made.returncode == 0, made.stdout
+    content = whole.read_text()
+    for name in ("report.html", "transfer_accuracy.png", "transfer_published_heatmap.png"):
+        assert name in content
+
+
 def test_one_core_and_another_order_give_the_same_bytes(finished, fresh):
     late = "results/tiny/evaluation/retrain/v2/L3/tau0.5/pgd@0.1/all/0-1.parquet"
     first = fresh.snakemake(late, "--cores", "1")

@@ -2,6 +2,7 @@
 # make paper-quick  one trial of the paper's heatmap on Fashion-MNIST, about 22 minutes on two cores
 # make paper        the whole paper: eight experiments, ten trials; for a GPU
 # make plan         what a study will cost, before it runs: make plan STUDY=studies/paper.yaml
+# make compare      two finished studies: make compare A=results/one B=results/other
 # make test         unit and workflow tests;  make test-all  those and the published numbers
 # make schema       what editors know of study files: studies/study.schema.json
 # make docs         the pages of docs/ as a site in docs/_build/
@@ -18,7 +19,7 @@ WHERE := --workflow-profile profiles/$(PROFILE)$(if $(filter gpu,$(PROFILE)),$(G
 # the study that make plan asks about
 STUDY ?= config.yaml
 
-.PHONY: run paper-quick paper plan install test test-all schema docs lint clean clean-all
+.PHONY: run paper-quick paper plan compare install test test-all schema docs lint clean clean-all
 
 run: install
 	$(SNAKEMAKE) $(WHERE)
@@ -31,6 +32,11 @@ paper: install
 
 plan: install
 	@$(BIN)/python benchmarks/plan.py $(WHERE) --configfile $(STUDY)
+
+compare: install
+	$(if $(and $(A),$(B)),,$(error name two folders: make compare A=results/one B=results/other))
+	@$(BIN)/python scripts/compare_studies.py --a $(A) --b $(B) \
+	  --output results/comparisons/$(notdir $(A:%/=%))-$(notdir $(B:%/=%)).html
 
 install: .venv/installed
 

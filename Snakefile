@@ -49,8 +49,9 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
+        REPORT,
+        # named, though the report needs them too: else nobody sees that one was deleted
         f"{RESULTS}/provenance.json",
-        # named, though the provenance needs them too: else nobody sees that one was deleted
         contact_sheets(),
         [path for experiment in STUDY.experiments for path in results_of(experiment)],
     localrule: True
@@ -74,3 +75,5 @@ onsuccess:
         for path in headlines_of(name):
             if Path(path).exists():
                 print(f"  {path}")
+    if Path(REPORT).exists():
+        print(f"Report: {REPORT}")

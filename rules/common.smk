@@ -40,9 +40,12 @@ MANTEL = f"{RESULTS}/tables/{{experiment}}_mantel"
 CHECKS = f"{RESULTS}/checks/{{experiment}}"
 FIGURES = f"{RESULTS}/figures"
 SAMPLES = f"{FIGURES}/noise/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
+REPORT = f"{RESULTS}/report.html"
+PAGE = [f"scripts/noisetransfer/page/page.{part}" for part in ("html.j2", "css", "js")]
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
-FORMATS = ["pdf", "svg", "png"]
+VECTORS = ["pdf", "svg"]
+FORMATS = [*VECTORS, "png"]
 VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
 CLUSTERED = "clustered"
 SUMMARIES = ["summary", "families", "variance", "robustness"]
@@ -453,8 +456,16 @@ def contact_sheets():
     return expand(
         f"{FIGURES}/modifications/{{dataset}}.{{format}}",
         dataset=dict.fromkeys(map(dataset_of, networks)),
-        format=FORMATS,
+        format=[*FORMATS, "safetensors"],
     )
+
+
+def checked_of(experiment):
+    """The verdicts of an experiment, and the cells behind them."""
+    return [
+        path.format(experiment=experiment)
+        for path in (f"{CHECKS}.json", f"{CHECKS}_cells.parquet")
+    ]
 
 
 def published_of(experiment):

@@ -115,8 +115,18 @@ rule plot_transfer:
         expand(
             f"{FIGURES}/{{experiment}}_{{value}}.{{format}}",
             value=[*VALUES, CLUSTERED],
-            format=FORMATS,
+            format=VECTORS,
             allow_missing=True,
+        ),
+        report(
+            expand(
+                f"{FIGURES}/{{experiment}}_{{value}}.png",
+                value=[*VALUES, CLUSTERED],
+                allow_missing=True,
+            ),
+            caption="figure.rst",
+            category="Figures",
+            subcategory="{experiment}",
         ),
     log:
         f"{LOGS}/plot_transfer/{{experiment}}.log",
@@ -148,7 +158,13 @@ rule plot_experiment:
         code=code_of("plot_experiment"),
         table=drawn_from,
     output:
-        multiext(f"{FIGURES}/{{experiment}}_{{kind}}", *[f".{f}" for f in FORMATS]),
+        multiext(f"{FIGURES}/{{experiment}}_{{kind}}", *[f".{f}" for f in VECTORS]),
+        report(
+            f"{FIGURES}/{{experiment}}_{{kind}}.png",
+            caption="figure.rst",
+            category="Figures",
+            subcategory="{experiment}",
+        ),
     log:
         f"{LOGS}/plot_experiment/{{experiment}}_{{kind}}.log",
     benchmark:
@@ -204,7 +220,10 @@ rule plot_modifications:
         modified=lambda w: shown_targets(w.dataset),
         attacked=lambda w: shown_attacks(w.dataset),
     output:
-        multiext(f"{FIGURES}/modifications/{{dataset}}", *[f".{f}" for f in FORMATS]),
+        figures=multiext(
+            f"{FIGURES}/modifications/{{dataset}}", *[f".{f}" for f in FORMATS]
+        ),
+        examples=f"{FIGURES}/modifications/{{dataset}}.safetensors",
     log:
         f"{LOGS}/plot_modifications/{{dataset}}.log",
     benchmark:
@@ -221,7 +240,7 @@ rule plot_modifications:
     shell:
         "python scripts/plot_modifications.py --data {input.data} --train {input.train}"
         " --modified {input.modified} --attacked {input.attacked}"
-        " --output {output} 2> {log}"
+        " --output {output.figures} --examples {output.examples} 2> {log}"
 
 
 rule check_results:
@@ -315,3 +334,34 @@ rule write_provenance:
     shell:
         "python scripts/write_provenance.py --study {params.study:q}"
         " --benchmarks {params.benchmarks} --logs {params.logs} --output {output} 2> {log}"
+
+
+# after the provenance, which it shows
+rule build_report:
+    input:
+        code=code_of("build_report"),
+        page=[source(path) for path in PAGE],
+        provenance=f"{RESULTS}/provenance.json",
+        results=[path for name in STUDY.experiments for path in results_of(name)],
+        checks=[path for name in STUDY.checks for path in checked_of(name)],
+        sheets=contact_sheets(),
+    output:
+        report(REPORT, caption="report.rst", category="Report"),
+    log:
+        f"{LOGS}/build_report.log",
+    benchmark:
+        f"{BENCHMARKS}/build_report.tsv"
+    localrule: True
+    conda:
+        "../envs/plot.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=version_of(code_of("build_report")),
+        page=version_of(PAGE),
+        results=lambda w, input: str(Path(input.provenance).parent),
+    message:
+        "Report"
+    shell:
+        "python scripts/build_report.py --results {params.results} --output {output} 2> {log}"

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from noisetransfer.artifacts import read_spec, read_tensors, write_figure
+from noisetransfer.artifacts import read_spec, read_tensors, write_figure, write_tensors
 from noisetransfer.commandline import parser, run
 from noisetransfer.figures import contact_sheet
 
 MOST_COLUMNS = 10
+LARGEST = 112
+"""Pixels of a side of an example."""
+TRAINING = ", training"
 
 
 def main(args: argparse.Namespace) -> None:
@@ -26,14 +29,27 @@ def main(args: argparse.Namespace) -> None:
         rows[read_spec(path)["modification"]] = pictures(images[shown])
     shown = firsts(train["labels"], labels)
     if args.attacked:
-        rows["clean@0, training"] = pictures(train["images"][shown])
+        rows[f"clean@0{TRAINING}"] = pictures(train["images"][shown])
     for path in args.attacked:
         images = read_tensors(path, producer="attack_images")["images"]
-        rows[f"{read_spec(path)['modification']}, training"] = pictures(images[0][shown])
+        rows[f"{read_spec(path)['modification']}{TRAINING}"] = pictures(images[0][shown])
     titles = [names[str(label)] for label in labels] or [""] * len(shown)
     figure = contact_sheet(rows, titles)
     for path in args.output:
         write_figure(path, figure)
+    write_tensors(args.examples, examples(rows), producer="plot_modifications", spec={})
+
+
+def examples(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return of every modification its first image, clean and modified: (2, C, H, W) bytes, H, W ≤ 112."""
+    found = {}
+    for name, images in rows.items():
+        modification, comma, part = name.partition(TRAINING)
+        pair = np.stack([rows[f"clean@0{comma}{part}"][0], images[0]])
+        step = -(-max(pair.shape[2:]) // LARGEST)
+        small = pair[:, :, ::step, ::step]
+        found.setdefault(modification, np.round(small.clip(0, 1) * 255).astype(np.uint8))
+    return found
 
 
 def columns(test: np.ndarray, train: np.ndarray) -> list[int]:
@@ -57,4 +73,5 @@ if __name__ == "__main__":
     options.add_argument("--modified", type=Path, nargs="*", default=[], help="test images")
     options.add_argument("--attacked", type=Path, nargs="*", default=[], help="training images")
     options.add_argument("--output", type=Path, nargs="+", required=True, help=".pdf, .svg, .png")
+    options.add_argument("--examples", type=Path, required=True, help=".safetensors, an image each")
     run(main, options)

@@ -3,7 +3,7 @@
 Each follows ART 1.20.1 (Nicolae et al. 2018, arXiv 1807.01069) and has its defaults, but what becomes of an
 image never depends on the other images of its batch. Those that average over noise are in `adaptive.py`,
 `blind.py` and `auto_attack.py`. To add an attack, add its budget, its function and its entry of `ATTACKS`:
-`docs/adding.md`; `tests/unit/test_attacks.py` then tests it. The Snakefile reads this module: torch comes lazily.
+`docs/adding.md`; `tests/unit/test_attacks.py` tests it. The Snakefile reads this module: torch comes lazily.
 """
 
 from __future__ import annotations

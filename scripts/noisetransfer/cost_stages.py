@@ -528,5 +528,6 @@ STAGES = {
     "check_results": Stage("{experiment}", ("checks/{}.json", "checks/{}_cells.*")),
     "require_checks": Stage("{experiment}", ("checks/{}.passed",)),
     "write_provenance": Stage("", ("provenance.json",)),
+    "build_report": Stage("", ("report.html",)),
 }
 """Every rule that has a benchmark file."""

@@ -122,6 +122,7 @@ NAMES = {
     "check_results/transfer": 1,
     "require_checks/transfer": 1,
     "write_provenance": 1,
+    "build_report": 1,
 }
 
 

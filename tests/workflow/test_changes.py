@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-END = {"write_provenance": 1, "all": 1}
+END = {"write_provenance": 1, "build_report": 1, "all": 1}
 DRAW = {"plot_experiment": 1, "require_checks": 1, **END}
 CHECK = {"check_results": 1, **DRAW}
 TABLE = {"tabulate_results": 1, "summarise_results": 1, "plot_transfer": 1, **CHECK}
@@ -189,7 +189,7 @@ def test_asking_for_an_experiment_builds_no_other(fresh):
     alone = fresh.planned("transfer")
     fresh.edit(louder)
     assert fresh.planned("transfer") == alone
-    beside = ("plot_modifications", "write_provenance")
+    beside = ("plot_modifications", "write_provenance", "build_report")
     once = {name: number for name, number in ALL.items() if name not in (*beside, "all")}
     assert alone == {**once, "retrieve_dataset": 1, "transfer": 1}
 

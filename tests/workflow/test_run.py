@@ -17,6 +17,7 @@ def test_the_run_ends_with_the_paths_of_heatmaps_and_table(finished):
     named = [line.strip() for line in end.splitlines() if line.strip().startswith("results/")]
     assert len(named) == 10  # three heatmaps, clustered, the published one beside ours; five tables
     assert all((project.folder / path).stat().st_size > 1000 for path in named)
+    assert "Report: results/tiny/report.html" in end
 
 
 def test_every_promised_output_is_there(finished):
@@ -73,6 +74,15 @@ def test_provenance_says_where_the_numbers_come_from(finished):
 
 def test_a_second_run_does_nothing(finished):
     assert finished[0].planned() == {}
+
+
+def test_snakemake_takes_the_page_and_the_figures_into_its_own_report(finished, tmp_path):
+    whole = tmp_path / "whole.html"
+    made = finished[0].snakemake("--report", str(whole))
+    assert made.returncode == 0, made.stdout
+    content = whole.read_text()
+    for name in ("report.html", "transfer_accuracy.png", "transfer_published_heatmap.png"):
+        assert name in content
 
 
 def test_one_core_and_another_order_give_the_same_bytes(finished, fresh):

@@ -21,13 +21,14 @@ from pydantic import (
 
 from noisetransfer import references
 from noisetransfer.architectures import ACTIVATIONS
-from noisetransfer.arms import ARMS, UNSCALED
+from noisetransfer.arms import ARMS, CONTROLS, UNSCALED
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.consistency import faults
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import canonical
 from noisetransfer.plan import OWN
 from noisetransfer.ranks import parse_rank
+from noisetransfer.regimes import REGIMES
 from noisetransfer.variants import variant
 
 ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -138,6 +139,8 @@ Block = Annotated[str, BeforeValidator(_block)]
 Unit = Annotated[str, AfterValidator(_unit)]
 Tau = Annotated[str, BeforeValidator(_tau)]
 NetworkId = Annotated[str, AfterValidator(_network)]
+Control = Annotated[str, AfterValidator(lambda v: _one_of(v, CONTROLS, "control"))]
+RegimeId = Annotated[str, AfterValidator(lambda v: _one_of(v, REGIMES, "regime"))]
 Units = Annotated[list[Unit], AfterValidator(_unique)]
 Targets = Annotated[list[Annotated[str, AfterValidator(_target)]], AfterValidator(_unique)]
 OneOrMore = BeforeValidator(_as_list)
@@ -261,6 +264,9 @@ class Noise(Model):
         "images want",
     )
     ridge: Ridge = Ridge(relative=1e-3)
+    pooled: Units = Field(
+        default=[], description="suites or modifications whose covariances arm pooled averages"
+    )
 
 
 class Evaluation(Model):
@@ -291,7 +297,12 @@ class Grid(Model):
     ] = Field(default={}, description="trace scale, tr Σ = τ·d; one, several, or by source")
     sources: Units = Field(default=[], description="suites or modifications")
     targets: Targets = Field(min_length=1, description="suites or modifications; own: the source")
-    regime: Literal["retrain", "inference"] = "retrain"
+    controls: Annotated[list[Control], AfterValidator(_unique), OneOrMore] = Field(
+        default=[], description="arms beside those of the study, each made in jobs of its own"
+    )
+    regime: Annotated[list[RegimeId], AfterValidator(_unique), OneOrMore] = Field(
+        default=["retrain"], min_length=1, description="where the noise is on; one or several"
+    )
 
     @property
     def taus(self) -> list[str]:
@@ -313,6 +324,7 @@ CURVES = {
     "trace_sweep": {"tau"},
     "adversarial_training": {"network", "regime"},
     "input_noise": {"network", "tau"},
+    "regimes": {"regime"},
     "learning_curve": {"tau"},
 }
 """Figures of curves, and in what the noises of one source may differ in them."""

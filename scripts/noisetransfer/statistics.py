@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from noisetransfer.arms import NO_NOISE
 from noisetransfer.errors import StudyError
+from noisetransfer.regimes import without_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,15 +39,17 @@ def transfer_table(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
     Returns:
         columns `CELL`, n, accuracy, gain_over_none, gain_over_identity; a gain is the difference to the
         accuracy of arm none (identity) of the same network, site, target, regime and trial, and for identity
-        of the same τ; NaN where that arm was not run. Arm none has no τ: its gain over identity is
-        NaN unless identity was run at one τ only.
+        of the same τ; arm none's is that of retrain in the regimes that use retrained suffixes; NaN where
+        that arm was not run. Arm none has no τ: its gain over identity is NaN unless identity was run at
+        one τ only.
     """
     table = pd.concat(parts, ignore_index=True)
     none, identity = (table[table["arm"] == arm] for arm in ("none", "identity"))
     same_tau = _accuracy_of(identity, table, [*_PAIR, "tau"])
     only_tau = _accuracy_of(identity.drop_duplicates(_PAIR, keep=False), table, _PAIR)
-    own = np.where(table["arm"] == "none", only_tau, same_tau)
-    table["gain_over_none"] = table["accuracy"] - _accuracy_of(none, table, _PAIR)
+    own = np.where(table["tau"] == NO_NOISE, only_tau, same_tau)
+    noiseless = table.assign(regime=table["regime"].map(without_noise))
+    table["gain_over_none"] = table["accuracy"] - _accuracy_of(none, noiseless, _PAIR)
     table["gain_over_identity"] = table["accuracy"] - own
     return table.sort_values(CELL, ignore_index=True)
 

@@ -1,13 +1,17 @@
 """Every kind of experiment, run for real: its tables hold what was planned, its figures are there."""
 
 import json
+from itertools import combinations
 
 import pandas as pd
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from noisetransfer.config import load
 from noisetransfer.plan import arms, evaluations, pairs, trials_of
+from noisetransfer.regimes import without_noise
 from noisetransfer.statistics import CELL
 from project import ROOT, copy_of_project
 
@@ -79,7 +83,10 @@ def test_gains_are_the_differences_to_their_arms(table, name):
     place = ["network", "site", "target", "regime", "trial"]
     for arm, keys in {"none": place, "identity": [*place, "tau"]}.items():
         base = found[found["arm"] == arm].set_index(keys)["accuracy"]
-        shaped = found[found["source"] != "any"].set_index(keys)
+        shaped = found[found["source"] != "any"]
+        if arm == "none":  # the same whether noise would be on in training or at test
+            shaped = shaped.assign(regime=shaped["regime"].map(without_noise))
+        shaped = shaped.set_index(keys)
         difference = shaped["accuracy"] - base.reindex(shaped.index)
         pd.testing.assert_series_equal(
             shaped[f"gain_over_{arm}"], difference, check_names=False, check_exact=False
@@ -92,6 +99,7 @@ TAUS = {
     "trace_sweep": {"0", "unscaled", "0.5"},
     "adversarial_training": {"0", "2.0"},
     "input_noise": {"0", "0.5"},
+    "controls": {"0", "0.5"},
 }
 
 
@@ -145,6 +153,33 @@ def test_experiments_that_share_evaluations_agree(table):
             shared[[*CELL, "accuracy"]].reset_index(drop=True),
             layer[[*CELL, "accuracy"]].reset_index(drop=True),
         )
+
+
+def test_controls_are_trained_under_noise_of_their_own(results, table):
+    own = table("controls").query("regime == 'retrain'")
+    assert {"signal", "pooled", "half_a"} < set(own["arm"])
+    noisy = results / "noisy/v2/L3/tau0.5"
+    units = {"motion_blur@5": 2, "motion_blur@5+half_a": 0, "any+signal": 0, "any+pooled": 0}
+    suffixes = [
+        load_file(noisy / unit / "0-1.safetensors")["L4.0.weight"][row]
+        for unit, row in units.items()
+    ]
+    assert all(not torch.equal(a, b) for a, b in combinations(suffixes, 2))
+
+
+def test_the_noise_is_on_where_the_regime_says(results):
+    """Of the noise of motion blur: arm full has both effects, each regime one of them."""
+    draws = {
+        regime: pd.concat(
+            pd.read_parquet(path)
+            for path in (results / "evaluation" / regime / "v2/L3").glob("tau0*/*/blur/*.parquet")
+        ).query("arm in ['none', 'full']")
+        for regime in ("retrain", "trained_only", "tested_only")
+    }
+    assert set(draws["trained_only"]["arm"]) == set(draws["tested_only"]["arm"]) == {"full"}
+    certain = draws["trained_only"]["draws_correct"].isin([0, 2])
+    assert certain.all()  # the same in both passes
+    assert not draws["tested_only"]["draws_correct"].isin([0, 2]).all()
 
 
 def test_learning_curves_have_every_suffix(results, table):

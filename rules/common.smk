@@ -1,10 +1,11 @@
 # Paths, wildcards, and which code a stage depends on.
 import json
+import re
 import shlex
 from dataclasses import asdict
 
 from noisetransfer import dependencies, modifications, plan
-from noisetransfer.arms import NO_SOURCE, UNSCALED
+from noisetransfer.arms import NO_NOISE, NO_SOURCE, UNSCALED
 from noisetransfer.config import AUDIT, CURVES, HEATMAP
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import (
@@ -16,7 +17,9 @@ from noisetransfer.datasets import (
     validation_is_unseen,
 )
 from noisetransfer.folders import fingerprint
+from noisetransfer.halves import HALVES
 from noisetransfer.plan import PRETRAINED, trials_of
+from noisetransfer.regimes import REGIMES
 from noisetransfer.variants import variant
 
 RESULTS = f"results/{STUDY.study}"
@@ -26,6 +29,7 @@ ATTACKED = f"{RESULTS}/modified/{{dataset}}/{{attack}}/{{network}}/{{trials}}/{{
 NETWORK = f"{RESULTS}/networks/{{network}}/{{trials}}.safetensors"
 WEIGHTS = f"{RESULTS}/weights/{{network}}.safetensors"
 ACTIVATIONS = f"{RESULTS}/activations/{{network}}/{{site}}/{{trials}}.safetensors"
+POOLED = f"{NO_SOURCE}+pooled"
 COVARIANCE = f"{RESULTS}/covariance/{{network}}/{{site}}/{{source}}/{{trials}}"
 NOISY = f"{RESULTS}/noisy/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
 RECORDS = f"{RESULTS}/evaluation/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.parquet"
@@ -57,7 +61,7 @@ wildcard_constraints:
     modification=r"[a-z0-9_.]+@[0-9.e-]+",
     attack=r"[a-z0-9_.]+@[0-9.e-]+",
     split="|".join(SPLITS),
-    regime=r"retrain|inference",
+    regime="|".join(REGIMES),
     network=r"[^/]+",
     site=r"[^/]+",
     source=r"[^/]+",
@@ -231,6 +235,14 @@ def memory_of(w, attempt):
     return attempt * (2500 + (1500 + factors) * len(trials_of(w.trials)))
 
 
+def memory_of_pool(w, attempt):
+    """MB of the factors of all pooled sources, as `memory_of`, and of those of one trial once more."""
+    if is_pretrained(w.network):
+        return attempt * 16000
+    factors = 100 * len(pooled_sources())
+    return attempt * (2500 + factors * (1 + len(trials_of(w.trials))))
+
+
 def training_of(network):
     """The hyperparameters of a network's training, as its command line takes them."""
     training = STUDY.trainings[STUDY.network(network).training]
@@ -255,14 +267,29 @@ def images_of(network):
 def noise_of(w):
     """The noise of a job: its sources, arms and trace scale, as command lines take them."""
     arms = plan.arms(STUDY.noise.arms, w.source, w.tau)
-    sources = sources_of(w.source)
+    # a covariance without a source is filed as that of any
+    sources = sources_of(w.source) or [NO_SOURCE] * plan.has_covariance(w.source)
     named = f"--sources {' '.join(sources)}" if sources else ""
     return f"--arms {' '.join(arms)} --tau {w.tau} {named}"
 
 
 def sources_of(unit):
     """The sources of a unit, none of the arms without a source."""
-    return [] if unit == NO_SOURCE else plan.members(STUDY.suites, unit)
+    plain = plan.source_of(unit) == NO_SOURCE
+    return [] if plain else plan.members(STUDY.suites, unit)
+
+
+def pooled_sources():
+    """The sources whose covariances arm pooled averages."""
+    return [source for unit in STUDY.noise.pooled for source in sources_of(unit)]
+
+
+def half_of(w):
+    """The half of the calibration images that a covariance is fitted to, as command lines take it."""
+    if plan.apart(w.source) not in HALVES:
+        return ""
+    trials = " ".join(map(str, trials_of(w.trials)))
+    return f"--half {plan.apart(w.source)} --seed {STUDY.seed} --trials {trials}"
 
 
 def calibration_images(w):
@@ -321,15 +348,33 @@ def recorded_of(w):
 
 
 def covariance_of(w):
-    """The covariances of a unit of sources; none for the arms without a source."""
+    """The covariances of a unit; none for the arms that need none."""
     paths = {"network": w.network, "site": w.site, "source": w.source}
     stem = COVARIANCE.format(**paths, trials=base_of(w))
-    return [] if w.source == NO_SOURCE else f"{stem}.safetensors"
+    return f"{stem}.safetensors" if plan.has_covariance(w.source) else []
+
+
+def covariances_of_pool(w):
+    """The covariances that arm pooled averages."""
+    paths = {"network": w.network, "site": w.site, "trials": w.trials}
+    return [
+        f"{COVARIANCE}.safetensors".format(**paths, source=unit)
+        for unit in STUDY.noise.pooled
+    ]
+
+
+def covariance_in_test(w):
+    """The covariances of the noise that is on at test."""
+    return covariance_of(w) if REGIMES[w.regime].tested else []
 
 
 def noisy_of(w):
-    """The retrained suffixes; none where the network is tested as it is."""
-    return [] if w.regime == "inference" else NOISY.format(**w) + ".safetensors"
+    """The retrained suffixes, arm none's where no noise was on; none where the network is tested as it is."""
+    suffix = REGIMES[w.regime].suffix
+    if suffix == "base":
+        return []
+    without = {"source": NO_SOURCE, "tau": NO_NOISE} if suffix == "none" else {}
+    return NOISY.format(**{**w, **without}) + ".safetensors"
 
 
 def records_of(experiment):
@@ -339,7 +384,11 @@ def records_of(experiment):
 
 def losses_of(experiment):
     """The losses of every suffix that an experiment retrains."""
-    jobs = [j for j in plan.evaluations(STUDY, experiment) if j.regime == "retrain"]
+    jobs = [
+        j
+        for j in plan.evaluations(STUDY, experiment)
+        if REGIMES[j.regime].suffix == "arm"
+    ]
     paths = [
         f"{NOISY}.losses.safetensors".format(**asdict(j), trials=t)
         for j in jobs

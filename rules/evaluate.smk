@@ -7,7 +7,7 @@ rule evaluate:
         data=lambda w: split_of(w.network, "test"),
         network=network_of,
         noisy=noisy_of,
-        covariance=covariance_of,
+        covariance=covariance_in_test,
         modified=stored_targets,
     output:
         RECORDS,
@@ -44,7 +44,7 @@ rule evaluate:
     shell:
         "python scripts/evaluate.py --data {input.data} --network {input.network}"
         " {params.noisy} --pairs {params.pairs:q} --modified {input.modified}"
-        " --attacks {params.attacks:q} --site {wildcards.site} --study {params.study}"
+        " --attacks {params.attacks:q} --regime {wildcards.regime} --site {wildcards.site} --study {params.study}"
         " --name {wildcards.network} --passes {params.passes} {params.ways} {params.noise} {params.covariance}"
         " --input-noise {params.input_noise} --seed {params.seed} --trials {params.trials}"
         " --output {output} 2> {log}"

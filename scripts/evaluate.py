@@ -19,7 +19,9 @@ from noisetransfer.evaluation import NoisyNetworks, Test, evaluate
 from noisetransfer.fast import Faster, Ways, check
 from noisetransfer.loading import read_bases
 from noisetransfer.networks import Stack, footprint, pixels
-from noisetransfer.stages import noise_spec, row_names, sampler_of
+from noisetransfer.noise import NoiseSampler
+from noisetransfer.regimes import REGIMES
+from noisetransfer.stages import noise_spec, row_names, sampler_of, silence_spec
 
 CHECKED = 200
 """Clean images on which faster ways are checked."""
@@ -27,14 +29,14 @@ CHECKED = 200
 
 def main(args: argparse.Namespace) -> None:
     target = device()
+    args.regime = args.regime or ("retrain" if args.noisy else "inference")
     test = test_of(args)
     frames = [
         evaluate(networks, test, args.batch_size).assign(trial=trial)
         for trial, networks in zip(args.trials, noisy_networks(args, target), strict=True)
     ]
-    regime = "retrain" if args.noisy else "inference"
     keys = {"study": args.study, "network": args.name, "site": args.site, "tau": args.tau}
-    records = pd.concat(frames, ignore_index=True).assign(**keys, regime=regime)
+    records = pd.concat(frames, ignore_index=True).assign(**keys, regime=args.regime)
     write_table(args.output, records)
 
 
@@ -70,9 +72,17 @@ def noisy_networks(args: argparse.Namespace, target: torch.device) -> Iterator[N
     units = footprint(bases.networks[0], bases.image_shape)
     suffixes = suffixes_of(args, target)
     for trial, cut, own in zip(range(len(args.trials)), cuts, suffixes, strict=True):
-        sampler = sampler_of(args, cut.shape.numel(), target, [trial])
+        sampler = noise_of(args, cut.shape.numel(), target, trial)
         networks = NoisyNetworks(cut.prefix, cut.suffix, own, sampler, args.input_noise, units)
         yield faster(networks.at_logits(cut.shape) if cut.clean else networks, args)
+
+
+def noise_of(args: argparse.Namespace, d: int, target: torch.device, trial: int) -> NoiseSampler:
+    """Return the noise of a trial that is on at test."""
+    if not REGIMES[args.regime].tested:
+        rows = len(row_names(args))
+        return NoiseSampler.silence(rows, d, target, seed=args.seed, trial=args.trials[trial])
+    return sampler_of(args, d, target, [trial])
 
 
 def faster(networks: NoisyNetworks, args: argparse.Namespace) -> NoisyNetworks:
@@ -95,11 +105,14 @@ def suffixes_of(args: argparse.Namespace, target: torch.device) -> list[Stack | 
     if not args.noisy:
         return [None] * len(args.trials)
     retrained = read_tensors(args.noisy, producer="retrain_suffix", framework="pt")
-    if read_spec(args.noisy)["noise"] != noise_spec(args):
-        raise StudyError(f"{args.noisy}: trained under other noise than {noise_spec(args)}")
+    trained_under = noise_spec(args) if REGIMES[args.regime].suffix == "arm" else silence_spec(args)
+    if read_spec(args.noisy)["noise"] != trained_under:
+        raise StudyError(f"{args.noisy}: trained under other noise than {trained_under}")
+    rows = len(row_names(args))
     return [
-        {name: values[:, i].to(target) for name, values in retrained.items()}
-        for i in range(len(args.trials))
+        # the one suffix of arm none serves all rows
+        {name: values[:, i].to(target).expand(rows, *values.shape[2:]) for name, values in own}
+        for i, own in enumerate([list(retrained.items())] * len(args.trials))
     ]
 
 
@@ -123,6 +136,11 @@ if __name__ == "__main__":
         type=json.loads,
         default={},
         help='{"pgd@0.1": {"attack": "pgd", "epsilon": 0.1, …}}',
+    )
+    options.add_argument(
+        "--regime",
+        choices=REGIMES,
+        help="where the noise is on; default: retrain with --noisy, else inference",
     )
     options.add_argument("--site", required=True, help="hidden layer, such as L2")
     options.add_argument("--study", required=True, help="id, for the records")

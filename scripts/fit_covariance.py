@@ -1,9 +1,9 @@
-"""Fit the covariance of (modified − clean) activations of each source, for each base network."""
+"""Fit the covariance of (modified − clean) activations of each source, or of the clean ones, by network."""
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from noisetransfer.covariance import Covariance, Diagnostics, fit, to_tensors, t
 from noisetransfer.cuts import Cut
 from noisetransfer.devices import device, images_at_once
 from noisetransfer.errors import StudyError
+from noisetransfer.halves import HALVES, in_half
 from noisetransfer.loading import Bases, read_bases
 from noisetransfer.networks import BATCH, batched, footprint
 from noisetransfer.ranks import parse_rank
@@ -58,11 +59,10 @@ def main(args: argparse.Namespace) -> None:
     clean, indices = clean_of(args, bases, device())
     signals = [total_variance(own.activations(), len(own.values)) for own in clean]
     tensors, report = {}, {}
-    for path in args.modified:
-        name, images = modified_images(path, indices, len(clean))
+    for name, images in sources_of(args, indices, len(clean)):
         fits = [
-            fit_one(own, modified, signal, args, name)
-            for own, modified, signal in zip(clean, images, signals, strict=True)
+            fit_one(own, modified, signal, args, name, chosen_of(args, name, i, len(indices)))
+            for i, (own, modified, signal) in enumerate(zip(clean, images, signals, strict=True))
         ]
         stacked = to_tensors([covariance for covariance, _ in fits])
         tensors |= {f"{name}/{part}": values for part, values in stacked.items()}
@@ -70,6 +70,7 @@ def main(args: argparse.Namespace) -> None:
         if any(diagnostics.degenerate for _, diagnostics in fits):
             print(f"warning: {name} is degenerate, too weak to have a structure", file=sys.stderr)
     spec = {"site": args.site, "rank": args.rank, "ridge": args.ridge, "sources": list(report)}
+    spec |= {"half": args.half} if args.half else {}
     write_tensors(args.output, tensors, producer="fit_covariance", spec=spec)
     write_json(args.diagnostics, report)
 
@@ -92,6 +93,23 @@ def clean_of(
     return images, data["indices"]
 
 
+def sources_of(
+    args: argparse.Namespace, indices: Tensor, trials: int
+) -> Iterator[tuple[str, Sequence[Tensor | None]]]:
+    """Yield each source and its images for each trial; of the clean activations themselves, no images."""
+    if args.signal:
+        yield args.signal, [None] * trials
+    for path in args.modified:
+        yield modified_images(path, indices, trials)
+
+
+def chosen_of(args: argparse.Namespace, source: str, place: int, n: int) -> Tensor:
+    """Return which of the n calibration images a fit uses, (n,): all, or a random half of its own."""
+    if not args.half:
+        return torch.ones(n, dtype=torch.bool)
+    return in_half(args.half, n, seed=args.seed, source=source, trial=args.trials[place])
+
+
 def modified_images(path: Path, indices: Tensor, trials: int) -> tuple[str, list[Tensor]]:
     """Return the source and its images for each trial: attacks have their own, others share them."""
     origin = read_spec(path)
@@ -104,12 +122,22 @@ def modified_images(path: Path, indices: Tensor, trials: int) -> tuple[str, list
 
 
 def fit_one(
-    clean: Clean, images: Tensor, signal: float, args: argparse.Namespace, name: str
+    clean: Clean,
+    images: Tensor | None,
+    signal: float,
+    args: argparse.Namespace,
+    name: str,
+    chosen: Tensor,
 ) -> tuple[Covariance, Diagnostics]:
-    chunks = zip(clean.of(images), clean.activations(), strict=True)
+    """Fit to the chosen ones, (n,), of the differences or, without modified images, of clean activations."""
+    if images is None:
+        rows = clean.activations()
+    else:
+        rows = (a - b for a, b in zip(clean.of(images), clean.activations(), strict=True))
+    places = chosen.to(clean.device).split(clean.batch_size)
     return fit(
-        (modified - own for modified, own in chunks),
-        n=len(images),
+        (chunk[place] for chunk, place in zip(rows, places, strict=True)),
+        n=int(chosen.sum()),
         d=clean.cut.shape.numel(),
         rank=parse_rank(args.rank),
         ridge=args.ridge,
@@ -120,9 +148,9 @@ def fit_one(
 
 if __name__ == "__main__":
     options = parser(__doc__)
-    options.add_argument(
-        "--modified", type=Path, nargs="+", required=True, help="images of each source"
-    )
+    rows = options.add_mutually_exclusive_group(required=True)
+    rows.add_argument("--modified", type=Path, nargs="+", default=[], help="images of each source")
+    rows.add_argument("--signal", help="name of the covariance of the clean activations themselves")
     clean = options.add_mutually_exclusive_group(required=True)
     clean.add_argument("--activations", type=Path, help="of the clean images, recorded")
     clean.add_argument("--data", type=Path, help="the clean images: a split of prepare_dataset")
@@ -131,6 +159,9 @@ if __name__ == "__main__":
     options.add_argument(
         "--rank", required=True, help="eigenpairs kept; or full, explained@SHARE, held_out"
     )
+    options.add_argument("--half", choices=HALVES, help="of the images, by source and trial")
+    options.add_argument("--seed", type=int, help="of the study, for a half")
+    options.add_argument("--trials", type=int, nargs="+", default=[], help="for a half")
     options.add_argument("--ridge", type=json.loads, required=True, help='{"relative": 0.001}')
     options.add_argument(
         "--output", type=Path, required=True, help="by source, stacked over trials"

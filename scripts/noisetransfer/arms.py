@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from noisetransfer.errors import StudyError
+from noisetransfer.halves import HALVES
 from noisetransfer.randomness import generator
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class Factors:
 UNSCALED = "unscaled"
 """The τ of a covariance that is left as it is."""
 
+NO_NOISE = "0"
+"""The τ of the arms without noise."""
+
 NO_SOURCE = "any"
 """Pseudo-source of the arms that belong to no source."""
 
@@ -58,11 +62,21 @@ Keys = tuple[int, str, int]
 
 @dataclass(frozen=True)
 class Arm:
-    """One structure of noise. Arms without a source are filed under the pseudo-source `any`."""
+    """One structure of noise. Arms without a source are filed under the pseudo-source `any`.
+
+    Attributes:
+        meaning: in words.
+        from_source: whether it belongs to a source.
+        factors: from a covariance, that of the source or one of the arm's own; None: it needs none.
+        apart: whether it is made and tested in jobs of its own, so that to add it reruns no other arm.
+        noisy: whether it has any noise; if not, τ is 0.
+    """
 
     meaning: str
     from_source: bool
     factors: Callable[[Covariance, Keys], Factors] | None = None
+    apart: bool = False
+    noisy: bool = True
 
 
 def _diagonal(covariance: Covariance, keys: Keys) -> Factors:  # noqa: ARG001
@@ -96,13 +110,26 @@ def _permuted(covariance: Covariance, keys: Keys) -> Factors:
 
 
 ARMS = {
-    "none": Arm("no noise, suffix retrained the same way", from_source=False),
+    "none": Arm("no noise, suffix retrained the same way", from_source=False, noisy=False),
     "identity": Arm("energy without structure", from_source=False),
     "diagonal": Arm("variance of each unit, no correlation", from_source=True, factors=_diagonal),
     "full": Arm("the source's covariance", from_source=True, factors=_full),
     "rotated": Arm("its spectrum in a random basis", from_source=True, factors=_rotated),
     "permuted": Arm("its correlations, units permuted", from_source=True, factors=_permuted),
+    "signal": Arm(
+        "covariance of the clean activations", from_source=False, factors=_full, apart=True
+    ),
+    "pooled": Arm("mean covariance of named sources", from_source=False, factors=_full, apart=True),
+    **{
+        half: Arm(
+            "full of a random half of the images", from_source=True, factors=_full, apart=True
+        )
+        for half in HALVES
+    },
 }
+
+CONTROLS = tuple(name for name, arm in ARMS.items() if arm.apart)
+"""The arms that an experiment may have beside those of its study."""
 
 
 def factors(
@@ -114,21 +141,21 @@ def factors(
         arm: name in `ARMS`.
         tau: trace scale τ: the noise is scaled to tr Σ = τ·d; "unscaled" leaves Σ as it is.
         d: length of the flattened activation.
-        covariance: of the source, ridge included; unused by the arms without a source.
+        covariance: of the source, or of the arm's own, ridge included; unused by the arms that need none.
         keys: study seed, source and trial, for the arms that draw a random basis or permutation.
 
     Raises:
-        StudyError: if an arm with a source gets no covariance.
+        StudyError: if an arm that is made from a covariance gets none.
     """
     import torch
 
-    if arm == "none":
+    if not ARMS[arm].noisy:
         return Factors(None, torch.zeros(d))
     structure = ARMS[arm].factors
     if structure is None:
         return Factors(None, torch.full((d,), float(tau)))
     if covariance is None:
-        raise StudyError(f"arm {arm} needs the covariance of its source")
+        raise StudyError(f"arm {arm} needs a covariance")
     own = structure(covariance, keys)
     return own if tau == UNSCALED else own.scaled(float(tau) * d)
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import pandas as pd
 
-from noisetransfer.arms import NO_SOURCE
+from noisetransfer.arms import NO_NOISE, NO_SOURCE
 from noisetransfer.errors import StudyError
 from noisetransfer.intervals import FEWEST, intervals
 from noisetransfer.modifications import canonical
-from noisetransfer.plan import NO_NOISE
 from noisetransfer.statistics import CELL, agreement, matrix
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from noisetransfer import figures
+from noisetransfer.arms import NO_NOISE
 from noisetransfer.artifacts import read_json, read_table
 from noisetransfer.errors import StudyError
 from noisetransfer.explorer import SETTING, explorer
 from noisetransfer.findings import decimal
-from noisetransfer.plan import NO_NOISE
 from noisetransfer.report import CELL, Grid, Page, Section, summary_of
 
 if TYPE_CHECKING:

@@ -22,13 +22,14 @@ from pydantic import (
 
 from noisetransfer import references, spellings
 from noisetransfer.architectures import ACTIVATIONS
-from noisetransfer.arms import ARMS, UNSCALED
+from noisetransfer.arms import ARMS, CONTROLS, UNSCALED
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.consistency import faults
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import attack_of, canonical
 from noisetransfer.plan import OWN
 from noisetransfer.ranks import parse_rank
+from noisetransfer.regimes import REGIMES
 from noisetransfer.variants import variant
 
 ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -157,6 +158,16 @@ Unit = Annotated[str, AfterValidator(_unit), WithJsonSchema(spellings.UNIT)]
 Target = Annotated[str, AfterValidator(_target), WithJsonSchema(spellings.TARGET)]
 Tau = Annotated[str, BeforeValidator(_tau)]
 NetworkId = Annotated[str, AfterValidator(_network), WithJsonSchema(spellings.NETWORK)]
+Control = Annotated[
+    str,
+    AfterValidator(lambda v: _one_of(v, CONTROLS, "control")),
+    WithJsonSchema(spellings.one_of(CONTROLS)),
+]
+RegimeId = Annotated[
+    str,
+    AfterValidator(lambda v: _one_of(v, REGIMES, "regime")),
+    WithJsonSchema(spellings.one_of(REGIMES)),
+]
 Units = Annotated[list[Unit], AfterValidator(_unique), UNIQUE]
 Targets = Annotated[list[Target], AfterValidator(_unique), UNIQUE]
 OneOrMore = _OneOrMore(_as_list)
@@ -291,6 +302,9 @@ class Noise(Model):
     ridge: Ridge = Field(
         default=Ridge(relative=1e-3), description="what is added to the diagonal of a covariance"
     )
+    pooled: Units = Field(
+        default=[], description="suites or modifications whose covariances arm pooled averages"
+    )
 
 
 class Evaluation(Model):
@@ -329,10 +343,11 @@ class Grid(Model):
     ] = Field(default={}, description="trace scale, tr Σ = τ·d; one, several, or by source")
     sources: Units = Field(default=[], description="suites or modifications")
     targets: Targets = Field(min_length=1, description="suites or modifications; own: the source")
-    regime: Literal["retrain", "inference"] = Field(
-        default="retrain",
-        description="retrain: a new suffix is trained under the noise; inference: the network as it is, "
-        "noise at test only",
+    controls: Annotated[list[Control], AfterValidator(_unique), UNIQUE, OneOrMore] = Field(
+        default=[], description="arms beside those of the study, each made in jobs of its own"
+    )
+    regime: Annotated[list[RegimeId], AfterValidator(_unique), UNIQUE, OneOrMore] = Field(
+        default=["retrain"], min_length=1, description="where the noise is on; one or several"
     )
 
     @property
@@ -358,6 +373,7 @@ CURVES = {
     "trace_sweep": {"tau"},
     "adversarial_training": {"network", "regime"},
     "input_noise": {"network", "tau"},
+    "regimes": {"regime"},
     "learning_curve": {"tau"},
 }
 """Figures of curves, and in what the noises of one source may differ in them."""

@@ -13,7 +13,8 @@ from noisetransfer.corrupted_sets import SETS, misfit
 from noisetransfer.datasets import DATASETS, find, too_large
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import FLOOR, MODIFICATIONS, attack_of, is_budgeted, parse
-from noisetransfer.plan import OWN, evaluations, members, pairs, trials_of
+from noisetransfer.plan import OWN, apart, evaluations, members, pairs, source_of, trials_of
+from noisetransfer.regimes import REGIMES
 from noisetransfer.variants import variant
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def faults(study: Study) -> list[str]:
         _bad_grids,
         _missing_budgets,
         _bad_read_images,
+        _bad_pooled,
         _computed_twice,
         _bad_figures,
         _bad_checks,
@@ -57,6 +59,8 @@ def _unknown_ids(study: Study) -> Iterable[str]:
     for name, grids in study.experiments.items():
         for grid in grids:
             yield from _unknown_in_grid(study, f"experiments.{name}", grid)
+    for unit in study.noise.pooled:
+        yield from _unknown_unit(study, "noise.pooled", unit)
 
 
 def _bad_network(study: Study, place: str, network: Network) -> Iterable[str]:
@@ -101,10 +105,11 @@ def _bad_network_of_grid(place: str, grid: Grid, id: str, network: Network) -> I
         return
     if id != variant(id).base:
         yield f"{place}.network: {id}: a pretrained network has no variants, they would be trained"
-    if grid.regime == "retrain" and network.training is None:
+    trained = [regime for regime in grid.regime if REGIMES[regime].suffix != "base"]
+    if trained and network.training is None:
         base = variant(id).base
         yield (
-            f"{place}.regime: retrain needs networks.{base}.training, the hyperparameters of the new "
+            f"{place}.regime: {trained[0]} needs networks.{base}.training, the hyperparameters of the new "
             "suffix; or write regime: inference"
         )
 
@@ -185,6 +190,9 @@ def _bad_grids(study: Study) -> Iterable[str]:
 
 
 def _bad_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
+    for regime in grid.regime:
+        if REGIMES[regime].suffix == "none" and "none" not in study.noise.arms:
+            yield f"{place}.regime: {regime} needs none among noise.arms: it tests that arm's suffixes"
     for source in grid.sources:
         if any(parse(id)[0].kind == "clean" for id in members(study.suites, source)):
             yield f"{place}.sources: clean images cannot be a source, their difference is 0"
@@ -224,6 +232,24 @@ def _bad_read_images(study: Study) -> Iterable[str]:
                     yield from _unreadable(study, f"experiments.{name}", id, dataset)
 
 
+def _bad_pooled(study: Study) -> Iterable[str]:
+    """Find what arm pooled lacks, or cannot average."""
+    grids = [grid for listed in study.experiments.values() for grid in listed]
+    named = {*study.noise.arms, *(arm for grid in grids for arm in grid.controls)}
+    if "pooled" in named and not study.noise.pooled:
+        yield "noise.pooled: arm pooled needs the sources whose covariances it averages"
+    ids = [id for unit in study.noise.pooled for id in members(study.suites, unit)]
+    if len(set(ids)) < len(ids):
+        yield "noise.pooled: a source is in two of its suites; once is enough"
+    for id in ids:
+        if parse(id)[0].kind in ("clean", "official"):
+            yield f"noise.pooled: {id}: is no source, which needs modified training images"
+    jobs = [job for name in study.experiments for job in evaluations(study, name)]
+    for dataset in {study.network(job.network).dataset for job in jobs}:
+        for id in ids:
+            yield from _unreadable(study, "noise.pooled", id, dataset)
+
+
 def _unreadable(study: Study, place: str, id: str, dataset: str) -> Iterable[str]:
     kind, section = parse(id)[0].kind, study.datasets[dataset]
     group, _, name = parse(id)[0].name.partition(".")
@@ -244,7 +270,7 @@ def _computed_twice(study: Study) -> Iterable[str]:
     for name in study.experiments:
         tested = set()
         for job in evaluations(study, name):
-            noise = (job.regime, job.network, job.site, job.tau)
+            noise = (job.regime, job.network, job.site, job.tau, apart(job.source))
             for source, targets in pairs(study.suites, job.source, job.suite).items():
                 if units.setdefault((*noise, source), job.source) != job.source:
                     others = f"{units[*noise, source]} and {job.source}"
@@ -291,7 +317,7 @@ def _variants_of_a_source(study: Study, experiment: str) -> dict[str, set[str]]:
     """Return the networks, sites, τ and regimes of the source that has most of them."""
     found: dict[str, dict[str, set[str]]] = {}
     for job in evaluations(study, experiment):
-        if job.source != NO_SOURCE:
+        if source_of(job.source) != NO_SOURCE:
             for field in ("network", "site", "tau", "regime"):
                 values = found.setdefault(field, {}).setdefault(job.source, set())
                 values.add(getattr(job, field))

@@ -18,6 +18,7 @@ from noisetransfer.datasets import CALIBRATION, SPLITS, Dataset, find, validatio
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import parse
 from noisetransfer.ranks import parse_rank
+from noisetransfer.regimes import REGIMES
 from noisetransfer.variants import variant
 
 DRAW = 4
@@ -123,7 +124,8 @@ class Job:
     def sources(self) -> list[str]:
         """Its sources; none of the arms without a source."""
         unit = self.wildcards["source"]
-        return [] if unit == NO_SOURCE else plan.members(self.study.suites, unit)
+        plain = plan.source_of(unit) == NO_SOURCE
+        return [] if plain else plan.members(self.study.suites, unit)
 
     @property
     def arms(self) -> list[str]:
@@ -226,11 +228,16 @@ def _calibrating(job: Job) -> float:
 
 
 def _fitting(job: Job) -> float:
-    return _calibrating(job) * len(job.sources)
+    return _calibrating(job) * max(1, len(job.sources))
 
 
 def _factors(job: Job) -> float:
-    return job.bases * len(job.sources)
+    return job.bases * max(1, len(job.sources))
+
+
+def _pooling(job: Job) -> float:
+    pooled = job.study.noise.pooled
+    return job.bases * sum(len(plan.members(job.study.suites, unit)) for unit in pooled)
 
 
 def _networks(job: Job) -> float:
@@ -285,7 +292,7 @@ def _all_losses(job: Job) -> float:
     noises = {
         tuple(own.wildcards[name] for name in ("network", "site", "tau", "source", "trials")): own
         for own in _evaluations(job)
-        if own.wildcards["regime"] == "retrain"
+        if REGIMES[own.wildcards["regime"]].suffix == "arm"
     }
     return sum(map(_retraining, noises.values()))
 
@@ -307,8 +314,9 @@ def _network(job: Job) -> Hashable:
 
 
 def _rank(job: Job) -> int | str | None:
-    """Return the rank of the noise; None of the arms without a source."""
-    return job.study.noise.rank if job.sources else None
+    """Return the rank of the noise; None of the arms that need no covariance."""
+    shaped = plan.has_covariance(job.wildcards["source"])
+    return job.study.noise.rank if shaped else None
 
 
 def _file(job: Job) -> Setting:
@@ -451,6 +459,14 @@ STAGES = {
         _calibrating,
         _fitted,
         gpu=True,
+    ),
+    "pool_covariances": Stage(
+        "{network}/{site}/{source}/{trials}",
+        ("covariance/{}.*",),
+        _pooling,
+        lambda job: job.bases,
+        _pooling,
+        _noise,
     ),
     "retrain_suffix": Stage(
         f"{_NOISY}/{{trials}}",

@@ -23,6 +23,7 @@ from noisetransfer.figures import CELL_INCHES, annotated
 from noisetransfer.intervals import FEWEST, intervals
 from noisetransfer.looks import Style, shades, styles
 from noisetransfer.modifications import MODIFICATIONS, parse
+from noisetransfer.regimes import REGIMES
 from noisetransfer.statistics import CELL
 from noisetransfer.variants import variant
 
@@ -41,6 +42,13 @@ ACROSS = 5
 
 AXES = {"corruption": "severity", "transform": "scale", "attack": "ε"}
 """What the strength of a kind of modification is."""
+
+_ON = {
+    "retrain": "training + test",
+    "trained_only": "training only",
+    "tested_only": "test only",
+    "inference": "test, as it is",
+}
 
 _PANEL = ["column", "row", "panel", "xlabel", "x"]
 _SINGLE: Style = {"markersize": 2.5, "alpha": 0.6, "label": "_single trials"}
@@ -230,6 +238,32 @@ def input_noise(table: pd.DataFrame, *, title: str) -> Figure:
     return _draw(_with_plain(shaped, rows), frame)
 
 
+def regimes(table: pd.DataFrame, *, title: str) -> Figure:
+    """Draw accuracy by where the noise is on, source = target, a line per arm; in the last row clean images.
+
+    Args:
+        table: as from `statistics.transfer_table`.
+        title: what study and experiment this is.
+
+    Returns:
+        modifications in columns; strengths in rows, the lowest above, then clean images (the mean over
+        the strengths of the source); x: regime, a category. Arm none, never on, is drawn at every
+        regime as the level to compare with.
+
+    Raises:
+        StudyError: if no row has source = target, or a trial has several rows for a point.
+    """
+    rows = _parsed(table)
+    matched = _by_strength(_matched(rows))
+    shaped = pd.concat([matched, _clean_below(rows)])
+    place = list(REGIMES).index
+    shaped = shaped.assign(xlabel="noise", x=_ranked(shaped["regime"], place))
+    ticks = [_ON[name] for name in sorted(shaped["regime"].unique(), key=place)]
+    note = "Clean images: mean over the strengths of the source."
+    frame = _Frame(title, ticks=ticks, across=None, inches=_SMALL, note=note)
+    return _draw(_with_plain(shaped, rows, "regime"), frame)
+
+
 def learning_curve(table: pd.DataFrame, *, title: str) -> Figure:
     """Draw the training loss of the suffixes by epoch, a line per arm.
 
@@ -320,11 +354,12 @@ CURVES: dict[str, Curve] = {
     "trace_sweep": trace_sweep,
     "adversarial_training": adversarial_training,
     "input_noise": input_noise,
+    "regimes": regimes,
     "learning_curve": learning_curve,
     "published_cells": published_cells,
     "published_heatmap": published_heatmap,
 }
-"""Kind → function; the first six take a transfer table, the others what their docstrings say."""
+"""Kind → function; the first seven take a transfer table, the others what their docstrings say."""
 
 
 # choosing points
@@ -401,15 +436,21 @@ def _clean(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return clean.assign(value=mean).drop_duplicates(key)
 
 
-def _with_plain(shaped: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Add to the panels of `shaped` the arms without a source: of the same τ, and none (τ = 0) of any."""
-    plain = _of_regime(rows[rows["source"] == NO_SOURCE], shaped["regime"].unique())
+def _with_plain(shaped: pd.DataFrame, rows: pd.DataFrame, *shared: str) -> pd.DataFrame:
+    """Add to the panels of `shaped` the arms without a source: of the same τ, and none (τ = 0) of any.
+
+    They also share the columns `shared` with what they are added to; none has one value for all.
+    """
+    plain = rows[rows["source"] == NO_SOURCE]
+    if not shared:
+        plain = _of_regime(plain, shaped["regime"].unique())
     place = [name for name in (*_WHERE, "target") if name in rows]
     panel = [name for name in _PANEL if name not in rows]
-    spots = shaped[[*place, "tau", *panel]].drop_duplicates()
+    spots = shaped[[*place, "tau", *shared, *panel]].drop_duplicates()
     none = plain["arm"] == "none"
-    others = plain[~none].merge(spots, on=[*place, "tau"])
-    return pd.concat([shaped, others, plain[none].drop(columns="tau").merge(spots, on=place)])
+    others = plain[~none].merge(spots, on=[*place, "tau", *shared])
+    level = plain[none].drop(columns=["tau", *shared]).merge(spots, on=place)
+    return pd.concat([shaped, others, level])
 
 
 def _of_regime(rows: pd.DataFrame, regimes: Iterable[str]) -> pd.DataFrame:

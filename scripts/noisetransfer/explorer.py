@@ -10,12 +10,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from noisetransfer.arms import NO_SOURCE
+from noisetransfer.arms import NO_NOISE, NO_SOURCE
 from noisetransfer.errors import StudyError
 from noisetransfer.figures import TITLES
 from noisetransfer.findings import CLEAN
 from noisetransfer.modifications import MODIFICATIONS, parse
-from noisetransfer.plan import NO_NOISE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

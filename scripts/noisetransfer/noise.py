@@ -64,6 +64,13 @@ class NoiseSampler:
         factors = tuple(_stack_row(row, device) for row in stack)
         return cls(factors, scale.to(device), seed, tuple(trials))
 
+    @classmethod
+    def silence(
+        cls, rows: int, d: int, device: torch.device, *, seed: int, trial: int
+    ) -> NoiseSampler:
+        """Return no noise, for R rows of one trial."""
+        return cls((None,) * rows, torch.zeros(rows, 1, d, device=device), seed, (trial,))
+
     @property
     def device(self) -> torch.device:
         """Where the noise is drawn."""

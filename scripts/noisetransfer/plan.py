@@ -1,6 +1,7 @@
 """From a study to its jobs: which noise is made, and what each is tested under. Imports no torch.
 
 A *unit* is what one job handles: a suite of modifications by its name, or a single modification by its id.
+Noise of an arm that stands apart is a unit of its own: `any+signal`, `snow@5+half_a`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,14 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
-from noisetransfer.arms import ARMS, NO_SOURCE, UNSCALED
+from noisetransfer.arms import ARMS, NO_NOISE, NO_SOURCE, UNSCALED
 from noisetransfer.modifications import canonical, parse
+from noisetransfer.regimes import without_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from noisetransfer.config import Grid, Study
-
-NO_NOISE = "0"
-"""The τ that arm none is filed under."""
 
 PRETRAINED = "pretrained"
 """In the place of a block of trials: what belongs to a pretrained network, the same in every trial."""
@@ -48,22 +47,42 @@ def evaluations(study: Study, experiment: str) -> list[Evaluation]:
 
 def members(suites: Mapping[str, Sequence[str]], unit: str) -> list[str]:
     """Return the modifications of a unit: those of the suite, or the modification itself."""
-    return list(suites[unit]) if unit in suites else [canonical(unit)]
+    name = source_of(unit)
+    return list(suites[name]) if name in suites else [canonical(name)]
+
+
+def source_of(unit: str) -> str:
+    """Return the sources of a unit, `any` or a suite or a modification, without its arm."""
+    return unit.partition("+")[0]
+
+
+def apart(unit: str) -> str:
+    """Return the arm of a unit that stands apart; empty for the others."""
+    return unit.partition("+")[2]
+
+
+def has_covariance(unit: str) -> bool:
+    """Return whether the noise of a unit is made from a fitted covariance."""
+    own = apart(unit)
+    return ARMS[own].factors is not None if own else unit != NO_SOURCE
 
 
 def pairs(suites: Mapping[str, Sequence[str]], source: str, suite: str) -> dict[str, list[str]]:
     """Return what each source of a unit is tested under: source → targets."""
-    if source == NO_SOURCE:
+    if source_of(source) == NO_SOURCE:
         return {NO_SOURCE: _targets(suites, NO_SOURCE, suite)}
     return {own: _targets(suites, own, suite) for own in members(suites, source)}
 
 
 def arms(names: Iterable[str], source: str, tau: str) -> list[str]:
     """Return those of a study's arms that a noise has: none at τ = 0, identity at the others."""
+    if own := apart(source):
+        return [own]
+    together = [name for name in names if not ARMS[name].apart]
     if source != NO_SOURCE:
-        return [name for name in names if ARMS[name].from_source]
-    plain = [name for name in names if not ARMS[name].from_source]
-    return [name for name in plain if (name == "none") == (tau == NO_NOISE)]
+        return [name for name in together if ARMS[name].from_source]
+    plain = [name for name in together if not ARMS[name].from_source]
+    return [name for name in plain if ARMS[name].noisy == (tau != NO_NOISE)]
 
 
 def trials_of(block: str) -> list[int]:
@@ -76,31 +95,45 @@ def trials_of(block: str) -> list[int]:
 
 def _with_source(study: Study, grid: Grid) -> Iterable[Evaluation]:
     """Yield the evaluations of the arms that have a source."""
-    if not arms(study.noise.arms, "", ""):
-        return
     for network, site, source in product(grid.network, grid.site, grid.sources):
-        for tau, target in product(grid.taus_of(source), grid.targets):
-            suite = _shortest(study.suites, source, target)
-            yield Evaluation(grid.regime, network, site, tau, source, suite)
+        for unit in _units(study, grid, source):
+            for tau, target in product(grid.taus_of(source), grid.targets):
+                suite = _shortest(study.suites, source, target)
+                for regime in grid.regime:
+                    yield Evaluation(regime, network, site, tau, unit, suite)
+
+
+def _units(study: Study, grid: Grid, source: str, tau: str = "") -> list[str]:
+    """Return the units of sources, or of `any` at a τ: of the arms that share jobs, and of each other arm."""
+    shared = arms(study.noise.arms, source, tau)
+    others = [
+        f"{source}+{name}"
+        for name in dict.fromkeys([*study.noise.arms, *grid.controls])
+        if ARMS[name].apart
+        and ARMS[name].from_source == (source != NO_SOURCE)
+        and ARMS[name].noisy == (tau != NO_NOISE)
+    ]
+    return [*([source] if shared else []), *others]
 
 
 def _without_source(study: Study, grids: Iterable[Grid]) -> Iterable[Evaluation]:
     """Yield the evaluations of the arms without a source, under every target of the grids once."""
-    wanted: dict[tuple[str, str, str, str], list[str]] = {}
+    wanted: dict[tuple[str, str, str, str, str], list[str]] = {}
     for grid in grids:
-        for tau, targets in _plain_targets(study, grid).items():
-            for network, site in product(grid.network, grid.site):
-                wanted.setdefault((grid.regime, network, site, tau), []).extend(targets)
+        for (tau, unit), targets in _plain_targets(study, grid).items():
+            for regime, network, site in product(grid.regime, grid.network, grid.site):
+                own = without_noise(regime) if tau == NO_NOISE else regime
+                wanted.setdefault((own, network, site, tau, unit), []).extend(targets)
     named = [part for grid in grids for target in grid.targets for part in target.split("+")]
     units = [unit for unit in [*named, *study.suites] if not _is_own(study.suites, unit)]
-    for (regime, network, site, tau), targets in wanted.items():
+    for (regime, network, site, tau, unit), targets in wanted.items():
         for suite in _covering(study.suites, units, list(dict.fromkeys(targets))):
-            yield Evaluation(regime, network, site, tau, NO_SOURCE, suite)
+            yield Evaluation(regime, network, site, tau, unit, suite)
 
 
-def _plain_targets(study: Study, grid: Grid) -> dict[str, list[str]]:
-    """Return the targets of a grid by τ, for those τ at which there are arms without a source."""
-    found: dict[str, list[str]] = {}
+def _plain_targets(study: Study, grid: Grid) -> dict[tuple[str, str], list[str]]:
+    """Return the targets of a grid by τ and unit of arms without a source."""
+    found: dict[tuple[str, str], list[str]] = {}
     for source in grid.sources or [NO_SOURCE]:
         targets = [
             target
@@ -109,8 +142,8 @@ def _plain_targets(study: Study, grid: Grid) -> dict[str, list[str]]:
             for target in listed
         ]
         for tau in [NO_NOISE, *(grid.taus_of(source) if source in grid.sources else grid.taus)]:
-            if tau != UNSCALED and arms(study.noise.arms, NO_SOURCE, tau):
-                found.setdefault(tau, []).extend(targets)
+            for unit in _units(study, grid, NO_SOURCE, tau) if tau != UNSCALED else ():
+                found.setdefault((tau, unit), []).extend(targets)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from noisetransfer.arms import NO_SOURCE, rows
+from noisetransfer.arms import NO_NOISE, NO_SOURCE, rows
 from noisetransfer.artifacts import read_tensors
 from noisetransfer.covariance import Covariance, from_tensors
 from noisetransfer.errors import StudyError
@@ -52,6 +52,11 @@ def row_names(args: argparse.Namespace) -> list[tuple[str, str]]:
 def noise_spec(args: argparse.Namespace) -> dict[str, object]:
     """Return what identifies the noise of a job in its file."""
     return {"sources": args.sources, "arms": args.arms, "tau": args.tau, "trials": args.trials}
+
+
+def silence_spec(args: argparse.Namespace) -> dict[str, object]:
+    """Return what identifies arm none of the same trials."""
+    return {"sources": [], "arms": ["none"], "tau": NO_NOISE, "trials": args.trials}
 
 
 def _covariances(args: argparse.Namespace) -> dict[str, list[Covariance]]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from noisetransfer.arms import NO_NOISE
 from noisetransfer.errors import StudyError
+from noisetransfer.regimes import without_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,15 +54,17 @@ def references(table: pd.DataFrame) -> dict[str, NDArray[np.intp]]:
 
     Returns:
         none and identity → for every row, the row of that arm at the same network, site, target, regime and
-        trial, and for identity of the same τ; −1 where that arm was not run. Arm none has no τ: identity
-        is found for it where it was run at one τ only.
+        trial, and for identity of the same τ; −1 where that arm was not run. Arm none is that of retrain in
+        the regimes that use retrained suffixes; it has no τ: identity is found for it where it was run at
+        one τ only.
     """
     place = [name for name in _PAIR if name in table]
     none, identity = (table[table["arm"] == arm] for arm in ("none", "identity"))
     same_tau = _rows(identity, table, [*place, "tau"])
     only_tau = _rows(identity.drop_duplicates(place, keep=False), table, place)
-    own = np.where(table["arm"] == "none", only_tau, same_tau)
-    return {"none": _rows(none, table, place), "identity": own}
+    own = np.where(table["tau"] == NO_NOISE, only_tau, same_tau)
+    noiseless = table.assign(regime=table["regime"].map(without_noise))
+    return {"none": _rows(none, noiseless, place), "identity": own}
 
 
 def _rows(base: pd.DataFrame, table: pd.DataFrame, keys: list[str]) -> NDArray[np.intp]:

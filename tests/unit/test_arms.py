@@ -140,9 +140,15 @@ def test_of_a_source_without_difference_every_arm_is_identity(arm, rank, n):
     close(dense(made(arm, c)), TAU * torch.eye(D).double())
 
 
-@pytest.mark.parametrize("arm", SOURCED)
+@pytest.mark.parametrize("arm", ["signal", "pooled", "half_a", "half_b"])
+def test_arms_of_a_covariance_of_their_own_leave_it_as_it_is(arm):
+    c = covariance(8)
+    assert torch.equal(dense(made(arm, c)), dense(made("full", c)))
+
+
+@pytest.mark.parametrize("arm", [*SOURCED, "signal", "pooled"])
 def test_an_arm_with_a_source_needs_its_covariance(arm):
-    with pytest.raises(StudyError, match=f"{arm} needs the covariance"):
+    with pytest.raises(StudyError, match=f"{arm} needs a covariance"):
         factors(arm, "0.7", D)
 
 

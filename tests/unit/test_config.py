@@ -10,10 +10,12 @@ import pytest
 import yaml
 
 from noisetransfer import curves
+from noisetransfer.arms import ARMS, CONTROLS
 from noisetransfer.config import CURVES, HEATMAP, Grid, Study, load, require_files
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import DATASETS, in_place
 from noisetransfer.errors import StudyError
+from noisetransfer.regimes import REGIMES
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [ROOT / "config.yaml", *sorted((ROOT / "studies").glob("*.yaml"))]
@@ -76,10 +78,10 @@ KEYS = {
     "trainings.standard": "batch_size, epochs, learning_rate",
     "networks.v2": "activation, architecture, classes, clean_accuracy, dataset, mean, pretrained, std, "
     "training",
-    "noise": "arms, rank, ridge",
+    "noise": "arms, pooled, rank, ridge",
     "noise.ridge": "absolute, held_out, relative",
     "evaluation": "bfloat16, channels_last, compile, passes",
-    "experiments.transfer": "network, regime, site, sources, targets, tau",
+    "experiments.transfer": "controls, network, regime, site, sources, targets, tau",
     "checks.transfer": "clean_accuracy, gates, own_gain, published, published_cells",
 }
 
@@ -128,7 +130,9 @@ def test_unknown_key_of_a_published_mean():
 def test_unknown_key_under_an_id_that_is_itself_the_name_of_a_key():
     experiment = edited({})["experiments"]["transfer"] | {"bogus": 1}
     message = fault({"experiments.site": experiment})
-    assert "experiments.site.bogus: unknown key; allowed: network, regime, site, " in message
+    assert (
+        "experiments.site.bogus: unknown key; allowed: controls, network, regime, site, " in message
+    )
 
 
 SPLITS = "datasets.mnist_5k.splits"
@@ -153,7 +157,16 @@ VALUES = [
     (NETWORK, ["v2", "v7+input_noise@0.1"], "unknown 'v7'; allowed: v2$"),
     (f"{EXPERIMENT}.site", "L6", "unknown 'L6'; allowed: L1, L2, L3, L4, L5$"),
     (f"{EXPERIMENT}.site", ["L1", "L6"], "unknown 'L6'; allowed: L1, L2, L3, L4, L5$"),
-    (f"{EXPERIMENT}.regime", "retain", r"'retrain' or 'inference' \(found 'retain'\)"),
+    (
+        f"{EXPERIMENT}.regime",
+        "retain",
+        "'retain'; allowed: retrain, trained_only, tested_only, inf",
+    ),
+    (f"{EXPERIMENT}.controls", "full", "unknown control 'full'; allowed: signal, pooled, half_a, "),
+    ("noise.pooled", ["al"], f"unknown suite 'al'; allowed: {SUITES}, or a modification as name"),
+    ("noise.pooled", ["clean@0"], "clean@0: is no source, which needs modified training images"),
+    ("noise.pooled", ["cifar10_c.fog@3"], "cifar10_c.fog@3: is no source, which needs modified tr"),
+    ("noise.pooled", ["all", "pgd@0.1"], "a source is in two of its suites; once is enough"),
     (SOURCES, ["al"], f"unknown suite 'al'; allowed: {SUITES}, or a modification as name@strength"),
     (TARGETS, ["al"], f"unknown suite 'al'; allowed: {SUITES}, or a modification as name@strength"),
     (TARGETS, ["all+al"], f"unknown suite 'al'; allowed: {SUITES}, or a modification"),
@@ -699,6 +712,10 @@ def test_several_faults_are_all_listed_a_line_each(edits):
         {"checks": GONE, "evaluation": GONE, "seed": GONE},
         {"checks": GONE, SOURCES: GONE, TAU: GONE},
         {f"{EXPERIMENT}.regime": "inference"},
+        {f"{EXPERIMENT}.regime": [*REGIMES], "figures": {"transfer": "regimes"}},
+        {"noise.arms": [*ARMS], "noise.pooled": ["snow@5", "pgd@0.1"]},
+        {f"{EXPERIMENT}.controls": [*CONTROLS], "noise.pooled": ["snow@5"]},
+        {f"{EXPERIMENT}.controls": "signal"},
         {NETWORK: ["v2", "v2+input_noise@1+pgd@1x1"], "figures": {"transfer": "input_noise"}},
         {"figures": {"transfer": [*CURVES]}},
         {"figures": {"transfer": []}},

@@ -21,7 +21,7 @@ ON_A_GPU = "NVIDIA H100"
 def study(trials: str = "0-1", rank: int | str = 256, epochs: int = 6) -> Study:
     raw = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"checks": {}, "trials": [trials]}
     raw["trainings"]["standard"]["epochs"] = epochs
-    raw["noise"]["rank"] = rank
+    raw["noise"] |= {"rank": rank, "pooled": ["two"]}
     raw["suites"] |= {"one": ["snow@5"], "two": ["snow@5", "rotate@2"], "hit": ["pgd@0.1"]}
     raw["suites"] |= {"large": ["clean@0", "fog@1", "snow@5"], "small": ["clean@0"]}
     return load(raw)
@@ -102,7 +102,12 @@ NAMES = {
     "train_network/v2+pgd@0.1x0.5/0": 3500 * 6 * 3.5,
     "record_activations/v2/L2/0-1": 3500 * 2,
     "fit_covariance/v2/L2/two/0-1": 3500 * 2 * 2,
+    "fit_covariance/v2/L2/two+half_a/0-1": 3500 * 2 * 2,
+    "fit_covariance/v2/L2/any+signal/0-1": 3500 * 2,
+    "pool_covariances/v2/L2/any+pooled/0-1": 2 * 2,
     "retrain_suffix/v2/L2/tau0/any/0": 3500 * 6,
+    "retrain_suffix/v2/L2/tau0.5/two+half_a/0-1": 3500 * 6 * 2 * 2,
+    "retrain_suffix/v2/L2/tau0.5/any+signal/0-1": 3500 * 6 * 2,
     "retrain_suffix/v2/L2/tau0.5/two/0-1": 3500 * 6 * (3 * 2) * 2,
     "evaluate/retrain/v2/L2/tau0/any/small/0": 1000 * 10 * (DRAW + 1),
     "evaluate/retrain/v2/L2/tau0.5/two/large/0-1": 1000 * 2 * 3 * 10 * (2 * DRAW + 2 * 3),

@@ -247,6 +247,20 @@ def adversarial_training(trials: int = 1) -> pd.DataFrame:
     return table_of(*trained, *clean, *matched, *none)
 
 
+def regimes(trials: int = 1) -> pd.DataFrame:
+    targets = ["snow@1", "snow@5", "pgd@0.1"]
+    noisy = [
+        table_of(
+            *(cell(arm, t, regime=r, trials=trials) for arm in ARMS[1:] for t in targets),
+            *(cell("full", "clean@0", source=t, regime=r, trials=trials) for t in targets),
+            cell("identity", "clean@0", regime=r, trials=trials),
+        )
+        for r in ("retrain", "trained_only", "tested_only")
+    ]
+    none = crossed([*targets, "clean@0"], trials, ["none"])
+    return pd.concat([*noisy, none])
+
+
 NETWORKS = {0.0: "v2", 0.05: "v2+input_noise@0.05", 0.25: "v2+input_noise@0.25"}
 
 
@@ -271,6 +285,7 @@ EXAMPLES = {
     "trace_sweep": trace_sweep,
     "adversarial_training": adversarial_training,
     "input_noise": input_noise,
+    "regimes": regimes,
     "learning_curve": lambda trials=1: losses(["snow@5", "pgd@0.1"], trials),
     "published_cells": published,
     "published_heatmap": heatmap,
@@ -513,6 +528,20 @@ def test_trace_sweep_is_in_order_of_tau_unscaled_first():
         assert drawn(axis, arm) == pytest.approx(means(own, "place", arm=arm))
     (none,) = means(own, "place", arm="none").values()
     assert drawn(axis, "none") == pytest.approx(dict.fromkeys(range(4), none))
+
+
+def test_regimes_are_side_by_side_with_none_as_their_level():
+    table = regimes(2)
+    figure = draw("regimes", table)
+    axis = panel(figure, "snow@5")
+    named = ticks(panel(figure, "clean, snow"))
+    assert named == ["training + test", "training only", "test only"]
+    place = {"retrain": 0, "trained_only": 1, "tested_only": 2}
+    own = table[table["target"] == "snow@5"].assign(place=lambda rows: rows["regime"].map(place))
+    for arm in ARMS[1:]:
+        assert drawn(axis, arm) == pytest.approx(means(own, "place", arm=arm))
+    (none,) = means(own, "place", arm="none").values()
+    assert drawn(axis, "none") == pytest.approx(dict.fromkeys(range(3), none))
 
 
 def test_trace_sweep_ends_with_clean_images_and_the_mean_over_strengths():

@@ -51,7 +51,8 @@ ZOO = "zoo references leaderboard checkpoints normalised resnets file_zoo timm_z
 LOADING = f"loading cuts sites tracing replay {ZOO}"
 USES = {
     "train_network": "base training attacks noise networks architectures randomness suffixes",
-    "fit_covariance": f"covariance ranks selection networks devices artifacts {LOADING}",
+    "fit_covariance": f"covariance ranks selection halves networks devices artifacts {LOADING}",
+    "pool_covariances": "pooling covariance ranks artifacts",
     "evaluate": f"evaluation linear stages attacks noise networks arms covariance {LOADING}",
     "retrain_suffix": f"retraining training suffixes stages noise arms covariance networks {LOADING}",
     "modify_images": "modifications corruptions cifar_corruptions randomness",
@@ -78,6 +79,7 @@ LEAVES = {
     "train_network": f"evaluation covariance arms figures modifications datasets {LOADING} {STUDY}",
     "record_activations": f"evaluation covariance arms modifications datasets {LOADING} {STUDY}",
     "fit_covariance": f"attacks arms noise training evaluation figures modifications {STUDY}",
+    "pool_covariances": f"noise networks loading evaluation modifications figures {STUDY}",
     "evaluate": f"figures curves training retraining datasets modifications statistics {STUDY}",
     "retrain_suffix": f"attacks base evaluation statistics modifications datasets {STUDY}",
     "modify_images": f"networks attacks figures datasets corrupted_sets {STUDY}",

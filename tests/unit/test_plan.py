@@ -11,7 +11,19 @@ from noisetransfer.artifacts import read_published, read_published_cells
 from noisetransfer.config import Study, load
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import canonical, parse
-from noisetransfer.plan import PRETRAINED, Evaluation, arms, evaluations, members, pairs, trials_of
+from noisetransfer.plan import (
+    PRETRAINED,
+    Evaluation,
+    apart,
+    arms,
+    evaluations,
+    has_covariance,
+    members,
+    pairs,
+    source_of,
+    trials_of,
+)
+from noisetransfer.regimes import REGIMES
 
 ROOT = Path(__file__).parents[2]
 SUITES = {
@@ -159,6 +171,22 @@ def test_the_regime_is_part_of_an_evaluation():
     assert sorted(job.regime for job in found) == ["inference"] * 3 + ["retrain"] * 3
 
 
+def test_regimes_of_one_grid_share_the_network_without_noise():
+    """It is the same whether the noise that it lacks would be on in training or at test."""
+    found = jobs({"regime": list(REGIMES)})
+    of = {tau: {job.regime for job in found if job.tau == tau} for tau in ("0", "0.5")}
+    assert of == {"0": {"retrain", "inference"}, "0.5": set(REGIMES)}
+    assert len(found) == len(set(found)) == 2 + 2 * 4
+
+
+@pytest.mark.parametrize("regime", ["trained_only", "tested_only"])
+def test_a_regime_alone_has_the_network_without_noise(regime):
+    assert {(job.regime, job.tau) for job in jobs({"regime": regime})} == {
+        ("retrain", "0"),
+        (regime, "0.5"),
+    }
+
+
 def test_without_sources_there_is_the_arm_without_noise_alone():
     found = jobs({"sources": [], "tau": [], "targets": ["tests"], "regime": "inference"})
     assert found == [Evaluation("inference", "v2", "L2", "0", "any", "tests")]
@@ -177,7 +205,55 @@ def test_none_is_at_no_tau_and_identity_at_every_other():
 def test_arms_of_a_source_are_all_others_in_the_order_of_the_study():
     shaped = ["rotated", "full", "diagonal", "permuted"]
     assert arms(["identity", *shaped, "none"], "snow@5", "0.5") == shaped
-    assert set(ALL) == {*shaped, "none", "identity"}
+
+
+APART = [name for name in ARMS if ARMS[name].apart]
+
+
+def noise(*names: str) -> dict:
+    return {"arms": list(names), "rank": 4, "ridge": {"relative": 0}, "pooled": ["weather"]}
+
+
+@pytest.mark.parametrize("arm", APART)
+def test_an_arm_that_stands_apart_is_alone_in_its_unit(arm):
+    before, after = (set(jobs({}, noise=noise("none", "full", *more))) for more in ((), (arm,)))
+    assert before < after  # every other job is as it was
+    added = {(job.source, job.tau) for job in after - before}
+    assert added == {(f"{'weather' if ARMS[arm].from_source else 'any'}+{arm}", "0.5")}
+    assert all(arms(ALL, job.source, job.tau) == [arm] for job in after - before)
+
+
+@pytest.mark.parametrize("arm", APART)
+def test_a_grid_has_controls_of_its_own(arm):
+    """No other grid gets them, and they are the same jobs as where the whole study has the arm."""
+    one, all_ = noise("none", "full"), noise("none", "full", arm)
+    grids = {"sources": ["blur"]}, {"sources": ["weather"]}
+    own = set(jobs(grids[0] | {"controls": arm}, grids[1], noise=one))
+    assert own - set(jobs(*grids, noise=one)) == {
+        job for job in jobs(grids[0], noise=all_) if apart(job.source)
+    }
+
+
+@pytest.mark.parametrize("arm", APART)
+def test_an_arm_that_stands_apart_is_tested_under_the_targets_of_its_source(arm):
+    of = study({"targets": ["own", "tests"]}, noise=noise("none", "identity", "full", arm))
+    cells = {name: {c[:-1] for c in measured(of, "x") if c[-1] == name} for name in of.noise.arms}
+    assert cells[arm] == cells["full" if ARMS[arm].from_source else "identity"]
+
+
+def test_a_unit_has_a_source_and_an_arm():
+    assert members(SUITES, "weather+half_a") == SUITES["weather"]
+    assert pairs(SUITES, "any+signal", "blur") == {"any": SUITES["blur"]}
+    assert (source_of("blur+half_a"), apart("blur+half_a")) == ("blur", "half_a")
+    assert (source_of("any"), apart("any")) == ("any", "")
+
+
+@pytest.mark.parametrize(
+    ("unit", "has"),
+    [("any", False), ("blur", True), ("any+signal", True), ("any+pooled", True)],
+)
+def test_units_whose_noise_is_made_from_a_covariance(unit, has):
+    assert has_covariance(unit) == has
 
 
 @pytest.mark.parametrize(

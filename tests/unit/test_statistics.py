@@ -136,6 +136,21 @@ def test_gain_over_none_ignores_tau_and_gain_over_identity_is_at_the_same_tau():
     assert found[("full", "unscaled")] == (0.4, pytest.approx(np.nan, nan_ok=True))
 
 
+def test_where_retrained_suffixes_are_used_the_gain_is_over_none_of_retrain():
+    others = [
+        cells(("identity", "any", "snow@5", 0, 0.3), ("full", "fog@5", "snow@5", 0, own)).assign(
+            regime=regime
+        )
+        for regime, own in [("trained_only", 0.8), ("tested_only", 0.2)]
+    ]
+    as_it_is = cells(("full", "fog@5", "snow@5", 0, 0.9)).assign(regime="inference")
+    found = gains(transfer_table([*TAUS[:2], *others, as_it_is]), "arm", "regime")
+    assert found["full", "retrain"] == (0.2, 0.1)
+    assert found["full", "trained_only"] == (0.3, 0.5)
+    assert found["full", "tested_only"] == (-0.3, -0.1)
+    assert found["full", "inference"] == (pytest.approx(np.nan, nan_ok=True),) * 2
+
+
 def test_gain_of_none_over_identity_is_known_if_identity_has_one_tau():
     other = cells(("identity", "any", "snow@5", 0, 0.8)).assign(tau="2.0")
     elsewhere = other.assign(target="fog@5")

@@ -34,6 +34,11 @@ def transfer(**values):
     return study(change)
 
 
+def control(content, name):
+    """Add a control to the experiment."""
+    content["experiments"]["transfer"]["controls"] = [name]
+
+
 def suite(key, name, members):
     """An edit of the experiment: a new suite among its sources or targets."""
 
@@ -125,6 +130,17 @@ EDITS = {
     "a target as a suite": (suite("targets", "more", ["snow@5"]), SNOW),
     "a trial": (study(lambda s: s["trials"].append(2)), NETWORK),
     "another τ": (transfer(tau=0.25), QUIETER),
+    "a control without a source": (transfer(controls=["signal"]), SOURCE),
+    "a control of each source": (
+        transfer(controls=["half_a"]),
+        {"fit_covariance": 2, "retrain_suffix": 2, "evaluate": 2, **TABLE},
+    ),
+    "a control that averages sources": (
+        study(lambda s: (s["noise"].update(pooled=["pgd@0.1"]), control(s, "pooled"))),
+        {"pool_covariances": 1, "retrain_suffix": 1, "evaluate": 1, **TABLE},
+    ),
+    "noise in training alone": (transfer(regime="trained_only"), {"evaluate": 3, **TABLE}),
+    "noise at test alone": (transfer(regime="tested_only"), {"evaluate": 3, **TABLE}),
     "another activation": (
         study(lambda s: s["networks"]["v2"].update(activation="relu")),
         {**NETWORK, "plot_modifications": 1},

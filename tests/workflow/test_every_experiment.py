@@ -5,10 +5,13 @@ from itertools import combinations
 
 import pandas as pd
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from noisetransfer.config import HEATMAP, load
 from noisetransfer.plan import arms, evaluations, pairs, trials_of
+from noisetransfer.regimes import without_noise
 from noisetransfer.statistics import CELL
 from project import ROOT, copy_of_project
 
@@ -84,7 +87,10 @@ def test_gains_are_the_differences_to_their_arms(table, name):
     place = ["network", "site", "target", "regime", "trial"]
     for arm, keys in {"none": place, "identity": [*place, "tau"]}.items():
         base = found[found["arm"] == arm].set_index(keys)["accuracy"]
-        shaped = found[found["source"] != "any"].set_index(keys)
+        shaped = found[found["source"] != "any"]
+        if arm == "none":  # the same whether noise would be on in training or at test
+            shaped = shaped.assign(regime=shaped["regime"].map(without_noise))
+        shaped = shaped.set_index(keys)
         difference = shaped["accuracy"] - base.reindex(shaped.index)
         pd.testing.assert_series_equal(
             shaped[f"gain_over_{arm}"], difference, check_names=False, check_exact=False
@@ -98,6 +104,7 @@ TAUS = {
     "adversarial_training": {"0", "2.0"},
     "input_noise": {"0", "0.5"},
     "cross": {"0", "2.0"},
+    "controls": {"0", "0.5"},
 }
 
 
@@ -192,6 +199,33 @@ def test_noise_is_shown_for_each_unit_of_sources(results, unit):
     for suffix in FORMATS:
         sheet = results / f"figures/noise/v2/L3/tau2.0/{unit}/0-1.{suffix}"
         assert sheet.stat().st_size > 5000
+
+
+def test_controls_are_trained_under_noise_of_their_own(results, table):
+    own = table("controls").query("regime == 'retrain'")
+    assert {"signal", "pooled", "half_a"} < set(own["arm"])
+    noisy = results / "noisy/v2/L3/tau0.5"
+    units = {"motion_blur@5": 1, "motion_blur@5+half_a": 0, "any+signal": 0, "any+pooled": 0}
+    suffixes = [
+        next(iter(load_file(noisy / unit / "0-1.safetensors").values()))[row]
+        for unit, row in units.items()
+    ]
+    assert all(not torch.equal(a, b) for a, b in combinations(suffixes, 2))
+
+
+def test_the_noise_is_on_where_the_regime_says(results):
+    """Of the noise of motion blur: arm full has both effects, each regime one of them."""
+    draws = {
+        regime: pd.concat(
+            pd.read_parquet(path)
+            for path in (results / "evaluation" / regime / "v2/L3").glob("tau0*/*/blur/*.parquet")
+        ).query("arm in ['none', 'full']")
+        for regime in ("retrain", "trained_only", "tested_only")
+    }
+    assert set(draws["trained_only"]["arm"]) == set(draws["tested_only"]["arm"]) == {"full"}
+    certain = draws["trained_only"]["draws_correct"].isin([0, 2])
+    assert certain.all()  # the same in both passes
+    assert not draws["tested_only"]["draws_correct"].isin([0, 2]).all()
 
 
 def test_learning_curves_have_every_suffix(results, table):

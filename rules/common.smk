@@ -580,13 +580,18 @@ def drawings_of(experiment):
     return [*drawn, *samples_of(experiment)]
 
 
-def results_of(experiment):
-    """What a user asks for with an experiment's name."""
-    checked = STUDY.checks.keys() & {experiment}
-    checks = [f"{CHECKS}.passed".format(experiment=name) for name in checked]
+def made_of(experiment):
+    """What an experiment makes, whether its checks hold or not."""
     tables = [table.format(experiment=experiment) for table in tables_of(experiment)]
     return [
         *[f"{table}.{suffix}" for table in tables for suffix in ("parquet", "csv")],
         *drawings_of(experiment),
-        *checks,
+        *(checked_of(experiment) if experiment in STUDY.checks else []),
     ]
+
+
+def results_of(experiment):
+    """What a user asks for with an experiment's name."""
+    checked = STUDY.checks.keys() & {experiment}
+    passed = [f"{CHECKS}.passed".format(experiment=name) for name in checked]
+    return [*made_of(experiment), *passed]

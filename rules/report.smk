@@ -310,7 +310,7 @@ rule require_checks:
 rule write_provenance:
     input:
         code=code_of("write_provenance"),
-        results=[path for name in STUDY.experiments for path in results_of(name)],
+        results=[path for name in STUDY.experiments for path in made_of(name)],
         sheets=contact_sheets(),
     output:
         f"{RESULTS}/provenance.json",
@@ -336,14 +336,13 @@ rule write_provenance:
         " --benchmarks {params.benchmarks} --logs {params.logs} --output {output} 2> {log}"
 
 
-# after the provenance, which it shows
+# after the provenance, which it shows; whether the checks hold or not: what disagrees is to be seen
 rule build_report:
     input:
         code=code_of("build_report"),
         page=[source(path) for path in PAGE],
         provenance=f"{RESULTS}/provenance.json",
-        results=[path for name in STUDY.experiments for path in results_of(name)],
-        checks=[path for name in STUDY.checks for path in checked_of(name)],
+        results=[path for name in STUDY.experiments for path in made_of(name)],
         sheets=contact_sheets(),
     output:
         report(REPORT, caption="report.rst", category="Report"),

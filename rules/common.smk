@@ -33,10 +33,12 @@ POOLED = f"{NO_SOURCE}+pooled"
 COVARIANCE = f"{RESULTS}/covariance/{{network}}/{{site}}/{{source}}/{{trials}}"
 NOISY = f"{RESULTS}/noisy/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
 RECORDS = f"{RESULTS}/evaluation/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.parquet"
+PROBES = f"{RESULTS}/probes/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}.parquet"
 TABLE = f"{RESULTS}/tables/{{experiment}}"
 LOSSES = f"{RESULTS}/tables/{{experiment}}_losses"
 AUDITED = f"{RESULTS}/tables/{{experiment}}_audit"
 VERDICTS = f"{RESULTS}/tables/{{experiment}}_verdicts"
+PROBED = f"{RESULTS}/tables/{{experiment}}_probes"
 CLASSES = f"{RESULTS}/classes/{{network}}/{{site}}/{{trials}}.safetensors"
 GEOMETRY = f"{RESULTS}/tables/{{experiment}}_geometry"
 SPECTRA = f"{RESULTS}/tables/{{experiment}}_spectra"
@@ -187,6 +189,12 @@ def budgets_of(experiment):
 def gated_records(experiment):
     """The records that the order of the attacks is checked on."""
     return records_of(experiment) if STUDY.checks[experiment].gates else []
+
+
+def gated_probes(experiment):
+    """The table of an audit that the noise itself is checked on."""
+    audited = AUDIT in STUDY.figures_of(experiment) and STUDY.checks[experiment].gates
+    return f"{PROBED}.parquet".format(experiment=experiment) if audited else []
 
 
 def dataset_of(network):
@@ -382,6 +390,13 @@ def records_of(experiment):
     return [RECORDS.format(**asdict(j), trials=t) for j in jobs for t in STUDY.trials]
 
 
+def probes_of(experiment):
+    """What is measured of every noisy network of an experiment, beside its records."""
+    jobs = plan.evaluations(STUDY, experiment)
+    paths = [PROBES.format(**asdict(j), trials=t) for j in jobs for t in STUDY.trials]
+    return list(dict.fromkeys(paths))
+
+
 def losses_of(experiment):
     """The losses of every suffix that an experiment retrains."""
     jobs = [
@@ -561,7 +576,7 @@ def tables_of(experiment):
     drawn = STUDY.figures_of(experiment)
     summaries = [f"{TABLE}_{kind}" for kind in SUMMARIES]
     losses = [LOSSES] if "learning_curve" in drawn else []
-    audit = [AUDITED, VERDICTS] if AUDIT in drawn else []
+    audit = [AUDITED, VERDICTS, PROBED] if AUDIT in drawn else []
     geometry = [GEOMETRY, SPECTRA, MANTEL] if compared(experiment) else []
     return [TABLE, *summaries, *losses, *audit, *geometry]
 

@@ -48,3 +48,45 @@ rule evaluate:
         " --name {wildcards.network} --passes {params.passes} {params.ways} {params.noise} {params.covariance}"
         " --input-noise {params.input_noise} --seed {params.seed} --trials {params.trials}"
         " --output {output} 2> {log}"
+
+
+# what an audit tells of the networks beside the attacks
+rule probe_noise:
+    input:
+        code=lambda w: code_for("probe_noise", w.network),
+        data=lambda w: split_of(w.network, "test"),
+        network=network_of,
+        noisy=noisy_of,
+        covariance=covariance_in_test,
+    output:
+        PROBES,
+    log:
+        f"{LOGS}/probe_noise/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}.log",
+    benchmark:
+        f"{BENCHMARKS}/probe_noise/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=memory_of,
+        runtime=growing(60),
+    params:
+        code=lambda w: version_of(code_for("probe_noise", w.network)),
+        study=STUDY.study,
+        noise=noise_of,
+        input_noise=lambda w: variant(w.network).input_noise,
+        covariance=lambda w, input: (
+            f"--covariance {input.covariance}" if input.covariance else ""
+        ),
+        noisy=lambda w, input: f"--noisy {input.noisy}" if input.noisy else "",
+        trials=lambda w: trials_of(w.trials),
+        seed=STUDY.seed,
+    message:
+        "Probing noise of {wildcards.source} and the gradients through it"
+    shell:
+        "python scripts/probe_noise.py --data {input.data} --network {input.network}"
+        " {params.noisy} --regime {wildcards.regime} --site {wildcards.site} --study {params.study}"
+        " --name {wildcards.network} {params.noise} {params.covariance}"
+        " --input-noise {params.input_noise} --seed {params.seed} --trials {params.trials}"
+        " --output {output} 2> {log}"

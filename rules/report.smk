@@ -85,9 +85,11 @@ rule tabulate_audit:
     input:
         code=code_of("tabulate_audit"),
         records=lambda w: records_of(w.experiment),
+        probes=lambda w: probes_of(w.experiment),
     output:
         audit=multiext(AUDITED, ".parquet", ".csv"),
         verdicts=multiext(VERDICTS, ".parquet", ".csv"),
+        probes=multiext(PROBED, ".parquet", ".csv"),
     log:
         f"{LOGS}/tabulate_audit/{{experiment}}.log",
     benchmark:
@@ -104,7 +106,8 @@ rule tabulate_audit:
         "Audit of experiment {wildcards.experiment}"
     shell:
         "python scripts/tabulate_audit.py --records {input.records} --budgets {params.budgets:q}"
-        " --audit {output.audit} --verdicts {output.verdicts} 2> {log}"
+        " --probed {input.probes} --audit {output.audit} --verdicts {output.verdicts}"
+        " --probes {output.probes} 2> {log}"
 
 
 rule plot_transfer:
@@ -190,6 +193,7 @@ rule plot_audit:
         code=code_of("plot_audit"),
         audit=f"{AUDITED}.parquet",
         verdicts=f"{VERDICTS}.parquet",
+        probes=f"{PROBED}.parquet",
     output:
         multiext(f"{FIGURES}/{{experiment}}_audit", *[f".{f}" for f in FORMATS]),
     log:
@@ -209,7 +213,7 @@ rule plot_audit:
         "Figure of the audit {wildcards.experiment}"
     shell:
         "python scripts/plot_audit.py --audit {input.audit} --verdicts {input.verdicts}"
-        " --title {params.title:q} --output {output} 2> {log}"
+        " --probes {input.probes} --title {params.title:q} --output {output} 2> {log}"
 
 
 rule plot_modifications:
@@ -249,6 +253,7 @@ rule check_results:
         code=code_of("check_results"),
         table=f"{TABLE}.parquet",
         records=lambda w: gated_records(w.experiment),
+        probes=lambda w: gated_probes(w.experiment),
     output:
         report=f"{CHECKS}.json",
         cells=f"{CHECKS}_cells.parquet",
@@ -274,11 +279,12 @@ rule check_results:
             if input.records
             else ""
         ),
+        probes=lambda w, input: f"--probes {input.probes}" if input.probes else "",
     message:
         "Checking experiment {wildcards.experiment}"
     shell:
         "python scripts/check_results.py --table {input.table} --checks {params.checks:q}"
-        " {params.published} {params.gates} --report {output.report} --cells {output.cells} 2> {log}"
+        " {params.published} {params.gates} {params.probes} --report {output.report} --cells {output.cells} 2> {log}"
 
 
 # after the figures: what disagrees is to be seen

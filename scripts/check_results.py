@@ -16,7 +16,7 @@ from noisetransfer.artifacts import (
 )
 from noisetransfer.checks import Check, evaluate
 from noisetransfer.commandline import parser, run
-from noisetransfer.gates import gates
+from noisetransfer.gates import as_asked, gates
 from noisetransfer.statistics import CELL
 
 
@@ -38,7 +38,8 @@ def gates_of(args: argparse.Namespace) -> list[Check]:
         return []
     wanted = [*CELL, "image", "label", "prediction"]
     records = pd.concat([read_table(path)[wanted] for path in args.records], ignore_index=True)
-    return gates(records, args.budgets)
+    probed = [as_asked(read_table(args.probes))] if args.probes else []
+    return [*gates(records, args.budgets), *probed]
 
 
 if __name__ == "__main__":
@@ -62,6 +63,7 @@ if __name__ == "__main__":
         default={},
         help='of the attacks: {"pgd.weak": {"attack": "pgd", "steps": 5, …}}',
     )
+    options.add_argument("--probes", type=Path, help="of tabulate_audit: check the noise itself")
     options.add_argument("--report", type=Path, required=True, help="verdicts, JSON")
     options.add_argument("--cells", type=Path, help="Parquet of the compared cells")
     run(main, options)

@@ -18,6 +18,7 @@ def main(args: argparse.Namespace) -> None:
     tables = {
         "audit": audit_table(pd.concat([found, worst], ignore_index=True), args.budgets),
         "verdicts": verdicts(worst),
+        "probes": pd.concat(map(read_table, args.probed), ignore_index=True),
     }
     for name, table in tables.items():
         for path in vars(args)[name]:
@@ -33,7 +34,8 @@ if __name__ == "__main__":
         required=True,
         help='of the attacks: {"pgd.weak": {"attack": "pgd", "steps": 5, …}}',
     )
-    for table in ("audit", "verdicts"):
+    options.add_argument("--probed", type=Path, nargs="+", required=True, help="of probe_noise")
+    for table in ("audit", "verdicts", "probes"):
         options.add_argument(
             f"--{table}", type=Path, nargs="+", required=True, help=".parquet and .csv"
         )

@@ -29,17 +29,19 @@ _WORDS = {"holds": "holds", "shrinks": "shrinks", "vanishes": "vanishes", "absen
 _REST = ["loss", "against"]
 
 
-def audit(table: pd.DataFrame, judged: pd.DataFrame, *, title: str) -> Figure:
+def audit(table: pd.DataFrame, judged: pd.DataFrame, probes: pd.DataFrame, *, title: str) -> Figure:
     """Draw an audit: above effort, below knowledge and verdicts.
 
     Args:
         table: as from `auditing.audit_table`.
         judged: as from `auditing.verdicts`.
+        probes: as from `probing.probe_rows`, with a column trial.
         title: what study and experiment this is.
 
     Returns:
         above a panel per kind of effort that was swept, a mark where the plateau begins; below, accuracy by
-        attacker at the ε that most attacks have; and by ε the gains over no noise before and after.
+        attacker at the ε that most attacks have; by ε the gains over no noise before and after; and how well
+        gradients through several draws agree.
 
     Raises:
         StudyError: if there is nothing to draw.
@@ -50,7 +52,7 @@ def audit(table: pd.DataFrame, judged: pd.DataFrame, *, title: str) -> Figure:
     looks = styles(sorted(named["line"].unique()))
     shown = _most_attacked(named)
     sweeps = {key: own for key in EFFORTS if len(own := _swept(shown, key))}
-    figure = Figure(figsize=(11, 8.4), layout="constrained")
+    figure = Figure(figsize=(13, 8.4), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.25], squeeze=False)[:, 0]
     for axis, (key, own) in zip(
         above.subplots(1, max(1, len(sweeps)), squeeze=False, sharey=True)[0],
@@ -58,9 +60,10 @@ def audit(table: pd.DataFrame, judged: pd.DataFrame, *, title: str) -> Figure:
         strict=False,
     ):
         _effort(axis, own, key, looks)
-    known, gains = below.subplots(1, 2, width_ratios=[1.1, 1])
+    known, gains, slopes = below.subplots(1, 3, width_ratios=[1.1, 1, 0.6])
     _knowledge(known, shown, looks)
     _gains(gains, judged[judged["over"] == judged["over"].iloc[0]], looks)
+    _agreement(slopes, probes, looks)
     handles = [Line2D([], [], **look, label=line) for line, look in looks.items()]
     figure.legend(handles=handles, loc="outside right upper", fontsize=9)
     figure.suptitle(title, fontsize=13)
@@ -157,6 +160,28 @@ def _gain(axis: Axes, x: float, row: Mapping[Any, Any], name: str, look: Style) 
     axis.errorbar([x], [row[name]], yerr=reach, elinewidth=1.0, **mark)
 
 
+def _agreement(axis: Axes, probes: pd.DataFrame, looks: Mapping[str, Style]) -> None:
+    """Draw how long the mean gradient is beside the spread of single ones: quartiles of the images."""
+    noisy = probes[probes["gradient_ratio"].notna()]
+    groups = [group for _, group in noisy.groupby(["source", "arm"], sort=False)]
+    for place, own in enumerate(groups):
+        mean = own[["gradient_ratio_low", "gradient_ratio", "gradient_ratio_high"]].mean()
+        low, middle, high = mean
+        mark: Style = {**looks[own["arm"].iloc[0]], "linestyle": "none", "markersize": 6}
+        reach = [[middle - low], [high - middle]]
+        axis.errorbar([place], [middle], yerr=reach, elinewidth=1.0, **mark)
+    names = [f"{own['arm'].iloc[0]} {_of(own['source'].iloc[0])}".strip() for own in groups]
+    axis.set_xticks(range(len(groups)), names, rotation=90, fontsize=8)
+    axis.set_xlim(-0.7, len(groups) - 0.3)
+    axis.set(ylim=(0, None), ylabel="‖mean gradient‖ / spread between draws")
+    axis.set_title(f"zero gradients: {probes['zero_gradients'].max():.1%}", fontsize=10)
+    axis.grid(color="0.92", axis="y")
+
+
+def _of(source: str) -> str:
+    return "" if source == NO_SOURCE else source
+
+
 def _note(shown: pd.DataFrame, judged: pd.DataFrame) -> str:
     trials, n = shown["trial"].nunique(), int(shown["n"].max())
     sources = ", ".join(sorted(set(judged["source"]) - {NO_SOURCE}))
@@ -165,5 +190,5 @@ def _note(shown: pd.DataFrame, judged: pd.DataFrame) -> str:
         "which more lowers the accuracy by no more than .01. Gains: hollow, under attacks through one draw a "
         "gradient; filled, under the worst of all attacks on each image; bars: 95% interval over images, of "
         "these trials.",
-        150,
+        175,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noisetransfer.errors import StudyError
+from noisetransfer.regimes import REGIMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,17 @@ def add_noise(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--covariance", type=Path, help="of fit_covariance; holds every one of the sources"
     )
+
+
+def add_tested(options: argparse.ArgumentParser) -> None:
+    """Add what names noisy networks and the images that they are tested on."""
+    options.add_argument("--data", type=Path, required=True, help="test split")
+    options.add_argument("--network", type=Path, required=True, help="base networks")
+    options.add_argument("--noisy", type=Path, help="of retrain_suffix; none: the base network")
+    options.add_argument("--regime", choices=REGIMES, required=True, help="where the noise is on")
+    options.add_argument("--site", required=True, help="hidden layer, such as L2")
+    options.add_argument("--study", required=True, help="id, for the table")
+    options.add_argument("--name", required=True, help="id of the network, for the table")
 
 
 def add_input_noise(options: argparse.ArgumentParser) -> None:

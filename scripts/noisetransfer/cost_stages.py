@@ -510,6 +510,14 @@ STAGES = {
         "{experiment}",
         ("figures/{}_geometry.*", "figures/{}_spectra.*", "tables/{}_mantel.*"),
     ),
+    "probe_noise": Stage(
+        f"{{regime}}/{_NOISY}/{{trials}}",
+        ("probes/{}.*",),
+        _networks,
+        _networks,
+        setting=_noise,
+        gpu=True,
+    ),
     "tabulate_results": Stage(
         "{experiment}", ("tables/{}.*",), _all_records, _all_cells, _all_records
     ),
@@ -525,7 +533,7 @@ STAGES = {
     "tabulate_losses": Stage("{experiment}", ("tables/{}_losses.*",), _all_losses, _all_losses),
     "tabulate_audit": Stage(
         "{experiment}",
-        ("tables/{}_audit.*", "tables/{}_verdicts.*"),
+        ("tables/{}_audit.*", "tables/{}_verdicts.*", "tables/{}_probes.*"),
         _all_records,
         _all_cells,
         _all_records,

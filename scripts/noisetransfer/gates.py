@@ -36,6 +36,9 @@ ORDER = (
 EFFORT = ("passes", "steps", "restarts")
 """Keys of a budget of which more makes an attack no weaker."""
 
+SURE = 6.0
+"""Standard errors that chance does not reach in thousands of comparisons."""
+
 _IMAGE = [name for name in CELL if name not in ("target", "trial")]
 
 
@@ -98,6 +101,25 @@ def _greatest(name: str, budgets: Mapping[str, Budget]) -> bool:
     """Tell whether no other budget of the same attack, else equal, takes more effort."""
     alike = [b for b in budgets.values() if _rest(b) == _rest(budgets[name])]
     return _effort(budgets[name]) == max(map(_effort, alike))
+
+
+def as_asked(probes: pd.DataFrame) -> Check:
+    """Check that the noise that networks saw had the covariance that was asked for.
+
+    Args:
+        probes: as from `probing.probe_rows`: columns source, arm, trial, trace, trace_z, direction_z.
+
+    Returns:
+        the check: its value is the greatest difference, in standard errors, of the mean of ‖ξ‖² or of the
+        variance along a direction. Cells: the noisy networks, the worst first.
+    """
+    noisy = probes.dropna(subset=["trace_z"])
+    worst = noisy[["trace_z", "direction_z"]].abs().max(axis=1)
+    cells = noisy.assign(worst=worst).sort_values("worst", ascending=False, kind="stable")
+    value = float(cells["worst"].iloc[0]) if len(cells) else 0.0
+    note = f"in standard errors, the worst of {len(cells)} noisy networks"
+    name = "covariance of the injected noise, difference to what was asked for"
+    return Check(name, value <= SURE, value, f"≤ {SURE:g}", cells, note=note)
 
 
 def stronger(

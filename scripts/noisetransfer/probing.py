@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import cross_entropy, normalize
@@ -12,6 +12,8 @@ from noisetransfer.evaluation import expectation
 from noisetransfer.randomness import generator
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from noisetransfer.evaluation import NoisyNetworks
@@ -101,6 +103,30 @@ def moments(drawn: NoiseSampler, asked: NoiseSampler, indices: Tensor, *, draws:
     variance = torch.stack([_variance(asked, row, w.cpu()) for row, w in enumerate(along)])
     z = (projected.square().mean(1) / variance - 1) * (n / 2) ** 0.5
     return Moments(energy.mean(1) / trace, (energy.mean(1) - trace) / error, z.abs().amax(1))
+
+
+def probe_rows(
+    names: Sequence[tuple[str, str]], seen: Gradients, drawn: Moments
+) -> list[dict[str, Any]]:
+    """Return a row of a table per noisy network: source, arm, and what was measured of it.
+
+    `gradient_ratio` is the median over images, between the quartiles `…_low` and `…_high`.
+    """
+    ratio = seen.ratio.double().cpu()
+    low, middle, high = (ratio.quantile(share, dim=1).tolist() for share in (0.25, 0.5, 0.75))
+    columns = {
+        "zero_gradients": seen.zero.tolist(),
+        "gradient_ratio": middle,
+        "gradient_ratio_low": low,
+        "gradient_ratio_high": high,
+        "trace": drawn.trace.tolist(),
+        "trace_z": drawn.trace_z.tolist(),
+        "direction_z": drawn.direction_z.tolist(),
+    }
+    return [
+        {"source": source, "arm": arm, **{name: values[i] for name, values in columns.items()}}
+        for i, (source, arm) in enumerate(names)
+    ]
 
 
 def _directions(asked: NoiseSampler, row: int) -> Tensor:

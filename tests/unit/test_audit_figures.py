@@ -33,6 +33,17 @@ WRONG = {  # of N images under each attack, for arms none and full
     "auto_pgd_eot.base": (40, 10),
     "auto_pgd_eot.known": (52, 40),
 }
+PROBES = pd.DataFrame(
+    {
+        "source": ["any", "pgd@0.1"],
+        "arm": ["none", "full"],
+        "trial": 0,
+        "zero_gradients": [0.125, 0.0],
+        "gradient_ratio": [np.nan, 0.5],
+        "gradient_ratio_low": [np.nan, 0.25],
+        "gradient_ratio_high": [np.nan, 0.75],
+    }
+)
 ARMS = {"none": ("any", "0"), "full": ("pgd@0.1", "2.0")}
 
 
@@ -51,7 +62,7 @@ def tables():
     frames += [records(a, place, 0.2) for a in ("pgd", "auto_pgd_eot") for place in (0, 1)]
     found = attacked(pd.concat(frames), BUDGETS)
     worst = worst_cases(found, BUDGETS)
-    return audit_table(pd.concat([found, worst]), BUDGETS), verdicts(worst)
+    return audit_table(pd.concat([found, worst]), BUDGETS), verdicts(worst), PROBES
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +127,12 @@ def test_gains_stand_with_their_verdicts(figure, tables):
     assert [label.get_text() for label in axis.get_xticklabels()] == ["0.1", "0.2"]
 
 
+def test_agreement_of_gradients_is_that_of_noisy_networks(figure):
+    axis = titled(figure, "zero gradients: 12.5%")
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["full pgd@0.1"]
+    assert [tuple(line.get_xydata()[0]) for line in axis.lines[:1]] == [(0, 0.5)]
+
+
 def test_nothing_to_draw_is_said(tables):
     with pytest.raises(StudyError, match="nothing to draw"):
-        audit(tables[0].iloc[:0], tables[1], title="empty")
+        audit(tables[0].iloc[:0], *tables[1:], title="empty")

@@ -116,6 +116,7 @@ NAMES = {
     "compare_covariances/transfer": 2 * (9 + 9 * 8 / 2),
     "show_noise/v2/L2/tau0.5/two/0-1": 2,
     "plot_geometry/transfer": 1,
+    "probe_noise/retrain/v2/L2/tau0.5/two/0-1": (3 * 2) * 2,
     "tabulate_results/transfer": 1000 * 2 * 10 * (9 * 3 + 2),
     "summarise_results/transfer": 1000 * 2 * 10 * (9 * 3 + 2),
     "tabulate_losses/transfer": 3500 * 6 * 2 * (9 * 3 + 2),

@@ -66,6 +66,7 @@ USES = {
     "compare_covariances": "classes covariance geometry artifacts",
     "show_noise": f"nearest sample_figures stages noise arms covariance networks {LOADING}",
     "plot_geometry": "alignment mantel geometry_figures figures modifications",
+    "probe_noise": f"probing tested stages evaluation noise arms covariance {LOADING}",
     "tabulate_results": "statistics",
     "summarise_results": "summary families components corruption_error outcomes uncertainty",
     "tabulate_losses": "losses",

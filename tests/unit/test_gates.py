@@ -4,7 +4,7 @@ import pytest
 
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.errors import StudyError
-from noisetransfer.gates import ORDER, gates, ordered, stronger
+from noisetransfer.gates import ORDER, as_asked, gates, ordered, stronger
 from noisetransfer.modifications import MODIFICATIONS
 
 
@@ -150,6 +150,17 @@ def test_only_adaptive_attacks_fail_a_study():
 def test_the_order_is_one_of_attacks_whose_epsilon_means_the_same(weak, strong):
     assert {weak, strong} <= set(ATTACKS)
     assert MODIFICATIONS[weak].strengths is MODIFICATIONS[strong].strengths
+
+
+@pytest.mark.parametrize(("z", "verdict"), [(3.0, "pass"), (9.0, "FAIL")])
+@pytest.mark.parametrize("column", ["trace_z", "direction_z"])
+def test_noise_must_be_what_was_asked_for(column, z, verdict):
+    probes = pd.DataFrame(
+        {"arm": ["none", "full"], "trace_z": [np.nan, -1.0], "direction_z": [np.nan, 1]}
+    )
+    probes.loc[1, column] = -z if column == "trace_z" else z
+    check = as_asked(probes)
+    assert (check.verdict, check.value, len(check.cells)) == (verdict, z, 1)
 
 
 def test_nothing_in_common_is_an_error():

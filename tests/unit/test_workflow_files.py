@@ -34,6 +34,7 @@ ON_A_GPU = {
     "fit_covariance",
     "average_classes",
     "show_noise",
+    "probe_noise",
     "retrain_suffix",
     "evaluate",
 }

@@ -7,7 +7,7 @@ import pytest
 from project import copy_of_project, gpu_rules
 
 # the tiny study has no pretrained network, and too few sources to compare
-ON_GPU = gpu_rules() - {"prepare_network", "average_classes", "show_noise"}
+ON_GPU = gpu_rules() - {"prepare_network", "average_classes", "show_noise", "probe_noise"}
 
 
 @pytest.fixture(scope="module")

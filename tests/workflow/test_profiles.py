@@ -81,7 +81,9 @@ def test_a_profile_that_ran_nowhere_says_so_first(profile):
 def test_profile_makes_a_plan(fresh, profile, study):
     planned = plan(fresh, profile, study)
     # they have no pretrained network, the tiny study too few sources to compare
-    assert gpu_rules() - {"prepare_network", "average_classes", "show_noise"} <= set(planned)
+    assert gpu_rules() - {"prepare_network", "average_classes", "show_noise", "probe_noise"} <= set(
+        planned
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from project import STUDY, Project, clean_environment, copy_of_project, gpu_rule
 CLUSTER = ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
 REQUIRED = "NOISETRANSFER_TEST_SLURM"  # set: no Slurm is a failure, not a skip
 # the tiny study has no pretrained network, and too few sources to compare
-ON_GPU = gpu_rules() - {"prepare_network", "average_classes", "show_noise"}
+ON_GPU = gpu_rules() - {"prepare_network", "average_classes", "show_noise", "probe_noise"}
 ON_CPU = {"modify_images", "tabulate_results", "summarise_results", "plot_modifications"}
 
 

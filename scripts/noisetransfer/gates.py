@@ -25,6 +25,7 @@ ORDER = (
     ("pgd", "auto_pgd"),
     ("pgd", "pgd_eot"),
     ("pgd_eot", "auto_pgd_eot"),
+    ("pgd", "auto_pgd_eot"),
     ("auto_pgd", "auto_pgd_eot"),
     ("square", "auto_pgd_eot"),
     ("square_eot", "auto_pgd_eot"),

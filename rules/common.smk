@@ -569,7 +569,8 @@ def drawn_from(w):
     """The table that a figure shows."""
     if w.kind.startswith("published"):
         return f"{CHECKS}_cells.parquet".format(**w)
-    return f"{LOSSES if w.kind == 'learning_curve' else TABLE}.parquet".format(**w)
+    tables = {"learning_curve": LOSSES, "pareto": f"{TABLE}_robustness"}
+    return f"{tables.get(w.kind, TABLE)}.parquet".format(**w)
 
 
 def tables_of(experiment):

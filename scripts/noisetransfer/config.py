@@ -374,6 +374,7 @@ CURVES = {
     "adversarial_training": {"network", "regime"},
     "input_noise": {"network", "tau"},
     "regimes": {"regime"},
+    "pareto": {"network", "site", "tau", "regime"},
     "learning_curve": {"tau"},
 }
 """Figures of curves, and in what the noises of one source may differ in them."""

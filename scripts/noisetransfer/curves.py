@@ -23,6 +23,7 @@ from noisetransfer.figures import CELL_INCHES, annotated
 from noisetransfer.intervals import FEWEST, intervals
 from noisetransfer.looks import Style, shades, styles
 from noisetransfer.modifications import MODIFICATIONS, parse
+from noisetransfer.pareto import pareto
 from noisetransfer.regimes import REGIMES
 from noisetransfer.statistics import CELL
 from noisetransfer.variants import variant
@@ -355,6 +356,7 @@ CURVES: dict[str, Curve] = {
     "adversarial_training": adversarial_training,
     "input_noise": input_noise,
     "regimes": regimes,
+    "pareto": pareto,
     "learning_curve": learning_curve,
     "published_cells": published_cells,
     "published_heatmap": published_heatmap,

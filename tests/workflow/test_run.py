@@ -15,7 +15,7 @@ def test_the_run_ends_with_the_paths_of_heatmaps_and_table(finished):
     project, printed = finished
     end = printed.split("Done. Heatmaps and tables:")[1]
     named = [line.strip() for line in end.splitlines() if line.strip().startswith("results/")]
-    assert len(named) == 10  # three heatmaps, clustered, the published one beside ours; five tables
+    assert len(named) == 7  # three heatmaps, clustered, the published one beside ours; two tables
     assert all((project.folder / path).stat().st_size > 1000 for path in named)
     assert "Report: results/tiny/report.html" in end
 
@@ -116,7 +116,7 @@ def evaluate_by_hand(project, records, batch_size=250, tau="0.5", split="test"):
         --noisy {results}/noisy/v2/L3/tau0.5/any/0-1.safetensors
         --pairs {{"any":["clean@0","brightness@5"]}}
         --modified {results}/modified/mnist_5k/brightness@5/test.safetensors
-        --site L3 --study tiny --name v2 --passes 3 --arms identity --tau {tau}
+        --regime retrain --site L3 --study tiny --name v2 --passes 3 --arms identity --tau {tau}
         --seed 7 --trials 0 1 --batch-size {batch_size} --output {records}
     """
     return subprocess.run(

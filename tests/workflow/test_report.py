@@ -54,15 +54,16 @@ def phone(page):
 
 
 @pytest.fixture(scope="module")
-def mean(finished):
-    """The mean over trials of a cell, from the table."""
-    table = pd.read_parquet(finished[0].results / "tables/transfer.parquet")
+def cell(finished):
+    """A cell's row of the summary."""
+    table = pd.read_parquet(finished[0].results / "tables/transfer_summary.parquet")
 
-    def mean(value, arm, source, target):
+    def cell(arm, source, target):
         own = table[(table["arm"] == arm) & table["source"].isin([source, "any"])]
-        return own[own["target"] == target][value].mean()
+        (row,) = own[own["target"] == target].to_dict("records")
+        return row
 
-    return mean
+    return cell
 
 
 def choose(page, **options):
@@ -81,15 +82,18 @@ def hover(page, row, column):
     page.mouse.move(x, y, steps=3)
 
 
-def written(number):
-    return f"{number:.3f}".replace("0.", ".", 1).replace("-", "−")
+def written(cell, value):
+    """A mean of a cell with its interval, as the page writes them."""
+    numbers = [f"{cell[f'{value}{end}']:.3f}" for end in ("", "_low", "_high")]
+    mean, low, high = (text.replace("0.", ".", 1).replace("-", "−") for text in numbers)
+    return mean if low == "nan" else f"{mean} [{low}, {high}]"
 
 
 @pytest.mark.parametrize(
     ("arm", "row", "column"),
     [("full", 1, 0), ("full", 0, 1), ("diagonal", 2, 1), ("identity", 2, 0)],
 )
-def test_hovering_tells_the_numbers_of_the_cell(desk, mean, arm, row, column):
+def test_hovering_tells_the_numbers_of_the_cell(desk, cell, arm, row, column):
     targets, sources = ["clean@0", "brightness@5", "pgd@0.1"], ["brightness@5", "pgd@0.1"]
     choose(desk, view=f"arm {arm}", measure="accuracy", order="by kind of modification")
     desk.mouse.move(0, 0)
@@ -98,31 +102,30 @@ def test_hovering_tells_the_numbers_of_the_cell(desk, mean, arm, row, column):
     heading.wait_for()
     assert heading.inner_text().startswith(f"{arm} noise")
     numbers = desk.locator(f"{TOLD} dd").all_inner_texts()
-    cell = arm, sources[column], targets[row]
-    assert numbers[0] == written(mean("accuracy", *cell))
-    assert written(mean("gain_over_identity", *cell)) in numbers
+    own = cell(arm, sources[column], targets[row])
+    assert numbers[0] == written(own, "accuracy")
+    assert written(own, "gain_over_identity") in numbers
     assert numbers[-2:] == ["60", "2"]
 
 
-def test_switching_the_measure_changes_the_numbers(desk, mean):
+def test_switching_the_measure_changes_the_numbers(desk, cell):
     choose(desk, view="arm full", measure="accuracy")
     before = desk.locator(".explorer table").text_content()
     choose(desk, measure="gain in accuracy over no noise")
     after = desk.locator(".explorer td").nth(2).text_content()
     assert desk.locator(".explorer table").text_content() != before
-    assert after == written(mean("gain_over_none", "full", "brightness@5", "brightness@5"))
+    own = cell("full", "brightness@5", "brightness@5")
+    assert after == written(own, "gain_over_none")
     shown = desk.evaluate("document.querySelector('.plot').data[0].z[1][0]")
-    assert shown == pytest.approx(
-        mean("gain_over_none", "full", "brightness@5", "brightness@5"), abs=1e-4
-    )
+    assert shown == pytest.approx(own["gain_over_none"], abs=1e-4)
 
 
-def test_a_target_shows_every_arm(desk, mean):
+def test_a_target_shows_every_arm(desk, cell):
     choose(desk, view="pgd@0.1", measure="accuracy")
     rows = desk.locator(".explorer tr th[scope=row]").all_text_contents()
     assert rows == ["full", "diagonal", "rotated", "identity", "none"]
     first = desk.locator(".explorer td").first.text_content()
-    assert first == written(mean("accuracy", "full", "brightness@5", "pgd@0.1"))
+    assert first == written(cell("full", "brightness@5", "pgd@0.1"), "accuracy")
 
 
 def test_sorting_puts_the_greatest_mean_first(desk):

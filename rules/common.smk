@@ -5,7 +5,7 @@ import shlex
 from dataclasses import asdict
 
 from noisetransfer import dependencies, modifications, plan
-from noisetransfer.arms import NO_NOISE, NO_SOURCE, UNSCALED
+from noisetransfer.arms import FINE_TUNED, NO_NOISE, NO_SOURCE, UNSCALED
 from noisetransfer.config import AUDIT, CURVES, HEATMAP
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import (
@@ -303,13 +303,17 @@ def half_of(w):
 def calibration_images(w):
     """The training images as each source of a unit modifies them."""
     paths = {"dataset": dataset_of(w.network), "split": calibration_split(w.network)}
-    paths |= {"network": w.network, "trials": w.trials}
+    paths |= {"network": w.network, "trials": base_of(w)}
     return [
         (ATTACKED if is_attack(source) else MODIFIED).format(
             modification=source, attack=source, **paths
         )
         for source in sources_of(w.source)
     ]
+
+
+def is_fine_tuned(w):
+    return plan.apart(w.source) == FINE_TUNED
 
 
 def pairs_of(w):

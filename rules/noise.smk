@@ -7,7 +7,8 @@ rule retrain_suffix:
         data=lambda w: split_of(w.network, "train"),
         network=network_of,
         covariance=covariance_of,
-        activations=recorded_of,
+        activations=lambda w: [] if is_fine_tuned(w) else recorded_of(w),
+        modified=lambda w: calibration_images(w) if is_fine_tuned(w) else [],
     output:
         suffixes=f"{NOISY}.safetensors",
         losses=f"{NOISY}.losses.safetensors",
@@ -27,6 +28,9 @@ rule retrain_suffix:
         activations=lambda w, input: (
             f"--activations {input.activations}" if input.activations else ""
         ),
+        modified=lambda w, input: (
+            f"--modified {input.modified}" if input.modified else ""
+        ),
         noise=noise_of,
         input_noise=lambda w: variant(w.network).input_noise,
         covariance=lambda w, input: (
@@ -39,7 +43,7 @@ rule retrain_suffix:
         "Retraining behind {wildcards.site} of {wildcards.network} under noise of {wildcards.source}"
     shell:
         "python scripts/retrain_suffix.py --data {input.data} --network {input.network}"
-        " {params.activations} --name {wildcards.network} --site {wildcards.site}"
+        " {params.activations} {params.modified} --name {wildcards.network} --site {wildcards.site}"
         " {params.noise} {params.covariance} --input-noise {params.input_noise} {params.training}"
         " --seed {params.seed} --trials {params.trials} --output {output.suffixes}"
         " --losses {output.losses} 2> {log}"

@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from noisetransfer.artifacts import read_spec, read_tensors, write_json, write_tensors
+from noisetransfer.artifacts import read_tensors, write_json, write_tensors
 from noisetransfer.commandline import parser, run
 from noisetransfer.covariance import Covariance, Diagnostics, fit, to_tensors, total_variance
 from noisetransfer.cuts import Cut
 from noisetransfer.devices import device, images_at_once
 from noisetransfer.errors import StudyError
 from noisetransfer.halves import HALVES, in_half
-from noisetransfer.loading import Bases, read_bases
+from noisetransfer.loading import Bases, read_bases, read_modified
 from noisetransfer.networks import BATCH, batched, footprint
 from noisetransfer.ranks import parse_rank
 
@@ -112,13 +112,10 @@ def chosen_of(args: argparse.Namespace, source: str, place: int, n: int) -> Tens
 
 def modified_images(path: Path, indices: Tensor, trials: int) -> tuple[str, list[Tensor]]:
     """Return the source and its images for each trial: attacks have their own, others share them."""
-    origin = read_spec(path)
-    producer = "attack_images" if "attack" in origin else "modify_images"
-    modified = read_tensors(path, producer=producer, framework="pt")
-    if not torch.equal(modified["indices"], indices):
+    source, images, own = read_modified(path)
+    if not torch.equal(own, indices):
         raise StudyError(f"{path}: not the images whose activations were recorded")
-    images = modified["images"]
-    return origin["modification"], list(images) if "attack" in origin else [images] * trials
+    return source, list(images) if images.dim() == 5 else [images] * trials
 
 
 def fit_one(

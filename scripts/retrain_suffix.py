@@ -2,7 +2,7 @@
 
 import argparse
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -19,7 +19,9 @@ from noisetransfer.commandline import (
 )
 from noisetransfer.cuts import Cut
 from noisetransfer.devices import device
-from noisetransfer.loading import Bases, read_bases
+from noisetransfer.errors import StudyError
+from noisetransfer.fine_tuning import mixed, recording, train_each
+from noisetransfer.loading import Bases, read_bases, read_modified
 from noisetransfer.networks import build, split
 from noisetransfer.randomness import key
 from noisetransfer.retraining import (
@@ -40,14 +42,14 @@ def main(args: argparse.Namespace) -> None:
     plan = Schedule(args.learning_rate, args.batch_size, args.epochs, args.seed, tuple(args.trials))
     bases = read_bases(args.network, len(args.trials))
     cuts = bases.cut(args.site, torch.device("cpu"))
-    suffixes, losses = train_suffixes(
-        fresh_suffixes(args, bases, cuts, len(data["labels"])),
-        hidden_of(args, cuts, data, plan, target),
-        data["labels"],
-        data["indices"],
-        sampler_of(args, cuts[0].shape.numel(), target),
-        plan,
-    )
+    fresh = fresh_suffixes(args, bases, cuts, len(data["labels"]))
+    sampler = sampler_of(args, cuts[0].shape.numel(), target)
+    known = data["labels"], data["indices"], sampler, plan
+    if args.modified:
+        own = hidden_of_each(args, bases, cuts, data, plan, target)
+        suffixes, losses = train_each(fresh, own, *known)
+    else:
+        suffixes, losses = train_suffixes(fresh, hidden_of(args, cuts, data, plan, target), *known)
     spec = {"network": args.name, "site": args.site, "noise": noise_spec(args)}
     spec |= {"schedule": vars(plan)}
     write_tensors(args.output, suffixes, producer="retrain_suffix", spec=spec)
@@ -87,12 +89,49 @@ def hidden_of(
     return computed(cuts[0].prefix, data["images"], target)
 
 
+def hidden_of_each(
+    args: argparse.Namespace,
+    bases: Bases,
+    cuts: list[Cut],
+    data: dict[str, Tensor],
+    plan: Schedule,
+    target: torch.device,
+) -> Iterator[Callable[[slice], Hidden]]:
+    """Yield, for each source, what gives the activations of its modified images; one's are in memory at once.
+
+    Raises:
+        StudyError: if the files of modified images are not those of the sources, in their order.
+    """
+    prefixes = [cut.prefix for cut in cuts]
+    if len(args.modified) != len(args.sources):
+        raise StudyError(f"--modified: {len(args.modified)} files of {len(args.sources)} sources")
+    for path, source in zip(args.modified, args.sources, strict=True):
+        name, modified, indices = read_modified(path)
+        if name != source:
+            raise StudyError(f"{path}: holds images of {name}, not of {source}")
+        images = mixed(data["images"], data["indices"], modified, indices)
+        if args.input_noise:
+            sigma = args.input_noise
+            yield under_input_noise(prefixes, images, data["indices"], sigma, plan, target)
+        elif bases.pretrained:  # one network: attacks, too, have one set of images
+            yield computed(prefixes[0], images.flatten(0, -4), target)
+        else:
+            yield recorded(recording(prefixes, images, target), target)
+
+
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--data", type=Path, required=True, help="training split")
     options.add_argument("--network", type=Path, required=True, help="base networks")
     options.add_argument(
         "--activations", type=Path, help="of record_activations; default: computed here"
+    )
+    options.add_argument(
+        "--modified",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="of arm fine_tuned: images of each source, to train on in place of the clean ones",
     )
     options.add_argument("--name", required=True, help="id of the network, for its curves")
     options.add_argument("--site", required=True, help="hidden layer, such as L2")

@@ -56,6 +56,9 @@ NO_NOISE = "0"
 NO_SOURCE = "any"
 """Pseudo-source of the arms that belong to no source."""
 
+FINE_TUNED = "fine_tuned"
+"""The control that is trained on a source's modified images, not under noise."""
+
 Keys = tuple[int, str, int]
 """Study seed, source, trial: what a random arm is keyed by."""
 
@@ -126,6 +129,12 @@ ARMS = {
         )
         for half in HALVES
     },
+    FINE_TUNED: Arm(
+        "no noise: suffix trained on the source's modified images",
+        from_source=True,
+        apart=True,
+        noisy=False,
+    ),
 }
 
 CONTROLS = tuple(name for name, arm in ARMS.items() if arm.apart)
@@ -164,7 +173,7 @@ def rows(
     arms: Sequence[str],
     tau: str,
     d: int,
-    covariances: Mapping[str, Sequence[Covariance]],
+    covariances: Mapping[str, Sequence[Covariance | None]],
     *,
     seed: int,
     trials: Sequence[int],
@@ -175,7 +184,8 @@ def rows(
         arms: names of the arms.
         tau: as in `factors`.
         d: length of the flattened activation.
-        covariances: source → one per trial; empty for the arms without a source.
+        covariances: source → one per trial, None for the arms that need none; empty for the arms without a
+            source.
         seed: of the study.
         trials: their numbers.
     """

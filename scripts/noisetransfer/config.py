@@ -22,7 +22,7 @@ from pydantic import (
 
 from noisetransfer import references, spellings
 from noisetransfer.architectures import ACTIVATIONS
-from noisetransfer.arms import ARMS, CONTROLS, UNSCALED
+from noisetransfer.arms import ARMS, CONTROLS, FINE_TUNED, UNSCALED
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.consistency import faults
 from noisetransfer.errors import StudyError
@@ -66,6 +66,15 @@ def _unique(values: list[str]) -> list[str]:
     if twice:
         raise ValueError(f"listed twice: {', '.join(twice)}")
     return values
+
+
+def _structure(value: str) -> str:
+    if value == FINE_TUNED:
+        raise ValueError(
+            f"{FINE_TUNED} is a control, it has no noise; write controls: [{FINE_TUNED}] in the experiments "
+            "that want it"
+        )
+    return _one_of(value, ARMS, "arm")
 
 
 def _block(value: object) -> str:
@@ -152,6 +161,11 @@ ArmId = Annotated[
     str,
     AfterValidator(lambda v: _one_of(v, ARMS, "arm")),
     WithJsonSchema(spellings.one_of(ARMS)),
+]
+Structure = Annotated[
+    str,
+    AfterValidator(_structure),
+    WithJsonSchema(spellings.one_of([name for name in ARMS if name != FINE_TUNED])),
 ]
 Block = Annotated[str, BeforeValidator(_block), WithJsonSchema(spellings.BLOCK)]
 Unit = Annotated[str, AfterValidator(_unit), WithJsonSchema(spellings.UNIT)]
@@ -290,7 +304,7 @@ class Ridge(Model):
 class Noise(Model):
     """How noise is made from a source."""
 
-    arms: Annotated[list[ArmId], AfterValidator(_unique), UNIQUE] = Field(
+    arms: Annotated[list[Structure], AfterValidator(_unique), UNIQUE] = Field(
         min_length=1, description="structures of noise that are compared"
     )
     rank: Annotated[int | str, BeforeValidator(_rank), WithJsonSchema(spellings.RANK)] = Field(

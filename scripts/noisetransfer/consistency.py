@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from noisetransfer.architectures import ARCHITECTURES
-from noisetransfer.arms import ARMS, NO_SOURCE
+from noisetransfer.arms import ARMS, FINE_TUNED, NO_SOURCE
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.corrupted_sets import SETS, misfit
 from noisetransfer.datasets import DATASETS, find, too_large
@@ -193,6 +193,11 @@ def _bad_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
     for regime in grid.regime:
         if REGIMES[regime].suffix == "none" and "none" not in study.noise.arms:
             yield f"{place}.regime: {regime} needs none among noise.arms: it tests that arm's suffixes"
+        if regime != "retrain" and FINE_TUNED in grid.controls:
+            yield (
+                f"{place}.regime: {regime}: control {FINE_TUNED} has no noise; allowed beside it: retrain. "
+                "Write the other regimes as another item of the experiment"
+            )
     for source in grid.sources:
         if any(parse(id)[0].kind == "clean" for id in members(study.suites, source)):
             yield f"{place}.sources: clean images cannot be a source, their difference is 0"

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from noisetransfer.arms import ARMS, NO_SOURCE, UNSCALED
+from noisetransfer.arms import ARMS, NO_NOISE, NO_SOURCE, UNSCALED
 from noisetransfer.errors import StudyError
 from noisetransfer.figures import CELL_INCHES, annotated
 from noisetransfer.intervals import FEWEST, intervals
@@ -280,7 +280,8 @@ def learning_curve(table: pd.DataFrame, *, title: str) -> Figure:
         StudyError: if no row has a source, or a trial has several rows for a point.
     """
     _need(table, [*_WHERE, "source", "tau", "arm", "trial", "epoch", "loss"])
-    rows = table.assign(line=table["arm"], value=table["loss"], x=table["epoch"], regime="retrain")
+    rows = _at_every_tau(table)
+    rows = rows.assign(line=rows["arm"], value=rows["loss"], x=rows["epoch"], regime="retrain")
     shaped = _shaped(rows)
     _demand(shaped, "no row has a source")
     shaped = shaped.pipe(_by_tau, "source").assign(xlabel="epoch")
@@ -382,12 +383,23 @@ def _demand(found: Sequence[Any] | pd.DataFrame, message: str) -> None:
 def _parsed(table: pd.DataFrame) -> pd.DataFrame:
     """Add line, value, and name, kind and strength of the target and (prefix source_) of the source."""
     _need(table, [*CELL, "accuracy"])
+    table = _at_every_tau(table)
     result = table.assign(line=table["arm"], value=table["accuracy"])
     for column, prefix in (("target", ""), ("source", "source_")):
         parts = {id: _parts(id) for id in table[column].unique()}
         for i, part in enumerate(("name", "kind", "strength")):
             result[prefix + part] = table[column].map({id: read[i] for id, read in parts.items()})
     return result
+
+
+def _at_every_tau(table: pd.DataFrame) -> pd.DataFrame:
+    """Show the arms that have a source but no noise, τ = 0, at every τ of their source."""
+    shaped = table["source"] != NO_SOURCE
+    still = shaped & (table["tau"] == NO_NOISE)
+    place = [*_WHERE, "source"]
+    taus = table.loc[shaped & ~still, [*place, "tau"]].drop_duplicates()
+    spread = table[still].drop(columns="tau").merge(taus, on=place, how="left")
+    return pd.concat([table[~still], spread.fillna({"tau": NO_NOISE})], ignore_index=True)
 
 
 def _parts(id: str) -> tuple[str, str, float]:

@@ -25,7 +25,17 @@ SETTING = ["network", "site", "tau", "regime"]
 """Columns that name a setting; arm none, which has no τ, belongs to all of its network, site and regime."""
 
 OWN = "every arm, noise of the target itself"
-ARMS = ["full", "diagonal", "rotated", "permuted", "signal", "pooled", "identity", "none"]
+ARMS = [
+    "full",
+    "diagonal",
+    "rotated",
+    "permuted",
+    "signal",
+    "pooled",
+    "fine_tuned",
+    "identity",
+    "none",
+]
 FONT = {"family": "system-ui, sans-serif", "color": "#1a1a1a", "size": 13}
 
 
@@ -89,14 +99,17 @@ def _plain(column: pd.Series[Any]) -> list[Any]:
 
 
 def _settings(rows: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
-    """Return every setting with its rows, and those of arm none for the targets that it has."""
+    """Return every setting with its rows, and those of no noise for the sources and targets that it has."""
     keys = [key for key in SETTING if key != "tau"]
     noisy = rows[rows["tau"] != NO_NOISE]
     found = []
     for setting, own in (noisy if len(noisy) else rows).groupby(SETTING, sort=False, observed=True):
         named = dict(zip(SETTING, map(str, setting), strict=True))
         same = (rows[keys].astype(str) == [named[key] for key in keys]).all(axis=1)
-        plain = rows[same & (rows["tau"] == NO_NOISE) & rows["target"].isin(own["target"])]
+        known = rows["target"].isin(own["target"]) & rows["source"].isin(
+            [NO_SOURCE, *own["source"]]
+        )
+        plain = rows[same & (rows["tau"] == NO_NOISE) & known]
         found.append((named, own if len(noisy) == 0 else pd.concat([own, plain])))
     return found
 

@@ -78,6 +78,22 @@ def read_bases(path: Path, trials: int = 1) -> Bases:
     return Bases([frozen] * trials, tuple(spec["image_shape"]), spec)
 
 
+def read_modified(path: Path) -> tuple[str, Tensor, Tensor]:
+    """Read the images of a split as a modification makes them, of `modify_images` or `attack_images`.
+
+    Returns:
+        id of the modification; images (n, C, H, W), of an attack (T, n, C, H, W), for each network its own;
+        original indices, (n,).
+
+    Raises:
+        StudyError: if the file is missing, damaged or of another stage.
+    """
+    origin = read_spec(path)
+    producer = "attack_images" if "attack" in origin else "modify_images"
+    tensors = read_tensors(path, producer=producer, framework="pt")
+    return origin["modification"], tensors["images"], tensors["indices"]
+
+
 def _cut_sequence(network: nn.Module, site: str, image_shape: tuple[int, int, int]) -> Cut:
     assert isinstance(network, nn.Sequential)
     # copies, as those of `cuts.cut`: the network stays where it is when they move

@@ -97,7 +97,8 @@ def _with_source(study: Study, grid: Grid) -> Iterable[Evaluation]:
     """Yield the evaluations of the arms that have a source."""
     for network, site, source in product(grid.network, grid.site, grid.sources):
         for unit in _units(study, grid, source):
-            for tau, target in product(grid.taus_of(source), grid.targets):
+            taus = grid.taus_of(source) if _is_noisy(unit) else [NO_NOISE]
+            for tau, target in product(taus, grid.targets):
                 suite = _shortest(study.suites, source, target)
                 for regime in grid.regime:
                     yield Evaluation(regime, network, site, tau, unit, suite)
@@ -111,9 +112,14 @@ def _units(study: Study, grid: Grid, source: str, tau: str = "") -> list[str]:
         for name in dict.fromkeys([*study.noise.arms, *grid.controls])
         if ARMS[name].apart
         and ARMS[name].from_source == (source != NO_SOURCE)
-        and ARMS[name].noisy == (tau != NO_NOISE)
+        and (source != NO_SOURCE or ARMS[name].noisy == (tau != NO_NOISE))
     ]
     return [*([source] if shared else []), *others]
+
+
+def _is_noisy(unit: str) -> bool:
+    own = apart(unit)
+    return not own or ARMS[own].noisy
 
 
 def _without_source(study: Study, grids: Iterable[Grid]) -> Iterable[Evaluation]:

@@ -132,7 +132,7 @@ def under_input_noise(
 
     Args:
         prefixes: of the base networks, one per trial.
-        images: uint8, (n, C, H, W).
+        images: uint8 or float in [0, 1], (n, C, H, W), or of each trial its own, (T, n, C, H, W).
         indices: original indices, (n,).
         sigma: σ of the noise on the pixels.
         schedule: gives seed and trials.
@@ -146,13 +146,21 @@ def under_input_noise(
 
         @torch.no_grad()
         def hidden(epoch: Tensor, positions: Tensor) -> Tensor:
-            clean = pixels(pictures[positions])
+            clean = pixels(_shown(pictures, trials, positions))
             noisy = noisy_pixels(clean, sigma, keys, epoch, numbers[positions])
             return run_stack(prefixes[0], parameters, noisy)
 
         return hidden
 
     return of
+
+
+def _shown(pictures: Tensor, trials: slice, positions: Tensor) -> Tensor:
+    """Return images at positions (T, B): of the ones that all trials share, or of each trial's own."""
+    if pictures.dim() == 4:
+        return pictures[positions]
+    own = zip(pictures[trials], positions, strict=True)
+    return torch.stack([images[row] for images, row in own])
 
 
 def _train_part(

@@ -13,7 +13,7 @@ from noisetransfer.noise import NoiseSampler
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import torch
@@ -59,8 +59,10 @@ def silence_spec(args: argparse.Namespace) -> dict[str, object]:
     return {"sources": [], "arms": ["none"], "tau": NO_NOISE, "trials": args.trials}
 
 
-def _covariances(args: argparse.Namespace) -> dict[str, list[Covariance]]:
-    return _read_covariances(args.covariance, tuple(args.sources)) if args.sources else {}
+def _covariances(args: argparse.Namespace) -> Mapping[str, Sequence[Covariance | None]]:
+    if not args.covariance:
+        return {source: [None] for source in args.sources}
+    return _read_covariances(args.covariance, tuple(args.sources))
 
 
 @lru_cache(maxsize=1)  # for each trial anew, it would be read and hashed as often

@@ -55,8 +55,8 @@ def references(table: pd.DataFrame) -> dict[str, NDArray[np.intp]]:
     Returns:
         none and identity → for every row, the row of that arm at the same network, site, target, regime and
         trial, and for identity of the same τ; −1 where that arm was not run. Arm none is that of retrain in
-        the regimes that use retrained suffixes; it has no τ: identity is found for it where it was run at
-        one τ only.
+        the regimes that use retrained suffixes. Arms without noise have no τ: identity is found for them
+        where it was run at one τ only.
     """
     place = [name for name in _PAIR if name in table]
     none, identity = (table[table["arm"] == arm] for arm in ("none", "identity"))

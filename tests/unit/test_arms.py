@@ -7,7 +7,8 @@ from noisetransfer.errors import StudyError
 from structures import KEYS, D, covariance, dense, fitted
 
 TAU = 0.7
-SOURCED = [name for name, arm in ARMS.items() if arm.from_source]
+SOURCED = [name for name, arm in ARMS.items() if arm.from_source and arm.noisy]
+QUIET = ["none", "fine_tuned"]
 FITS = {"exact": ("full", 300), "low rank": (8, 300), "few images": ("full", 20)}
 
 every_arm = pytest.mark.parametrize("arm", ARMS)
@@ -38,7 +39,7 @@ def close(found, expected, tolerance=1e-5):
 @every_arm
 def test_the_trace_is_tau_d(arm, tau, rank, n):
     found = made(arm, covariance(rank, n), tau=str(tau))
-    expected = 0 if arm == "none" else tau * D
+    expected = 0 if arm in QUIET else tau * D
     assert found.trace == pytest.approx(expected, rel=1e-6)
     assert float(dense(found).trace()) == pytest.approx(expected, rel=1e-6)
 
@@ -52,8 +53,15 @@ def test_unscaled_leaves_the_trace_of_the_source(arm, rank, n):
     close(dense(found) * (TAU * D / c.trace), dense(made(arm, c)))
 
 
-def test_none_is_no_noise():
-    assert not dense(factors("none", "0", D)).any()
+@pytest.mark.parametrize("arm", QUIET)
+def test_arms_without_noise_need_no_covariance(arm):
+    assert not ARMS[arm].noisy
+    assert not dense(factors(arm, "0", D)).any()
+
+
+def test_fine_tuning_has_a_row_for_each_source():
+    table = rows(["fine_tuned"], "0", D, dict.fromkeys(SOURCES, [None] * 3), seed=1, trials=TRIALS)
+    assert [[found.trace for found in row] for row in table] == [[0] * 3] * 2
 
 
 def test_identity_is_tau_times_one():

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from noisetransfer import curves
-from noisetransfer.arms import ARMS, CONTROLS
+from noisetransfer.arms import ARMS, CONTROLS, FINE_TUNED
 from noisetransfer.config import CURVES, HEATMAP, Grid, Study, load, require_files
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import DATASETS, in_place
@@ -152,6 +152,7 @@ VALUES = [
     ("networks.v2.training", "fast", "unknown 'fast'; allowed: standard$"),
     ("networks.v2.architecture", "v9", "unknown 'v9'; allowed: v1, v2, v3$"),
     ("networks.v2.activation", "gelu", "unknown activation 'gelu'; allowed: tanh, relu "),
+    ("noise.arms", ["none", FINE_TUNED], r"\.1: .*is a control, .*controls: \[fine_tuned\]"),
     ("noise.arms", ["none", "fall"], r"\.1: .*'fall'; allowed: none, identity, diagonal, full"),
     (NETWORK, "v7", "unknown 'v7'; allowed: v2$"),
     (NETWORK, ["v2", "v7+input_noise@0.1"], "unknown 'v7'; allowed: v2$"),
@@ -454,6 +455,14 @@ FAULTS = {
         {"noise.arms": ["identity", "full"]},
         "checks.transfer.clean_accuracy: needs none among noise.arms",
     ),
+    "fine-tuning under noise at test": (
+        {f"{EXPERIMENT}.controls": FINE_TUNED, f"{EXPERIMENT}.regime": ["retrain", "tested_only"]},
+        "experiments.transfer.regime: tested_only: control fine_tuned has no noise",
+    ),
+    "fine-tuning of no suffix": (
+        {f"{EXPERIMENT}.controls": FINE_TUNED, f"{EXPERIMENT}.regime": "inference"},
+        "experiments.transfer.regime: inference: control fine_tuned has no noise",
+    ),
     "check of gains without their arms": (
         {"noise.arms": ["none", "diagonal"]},
         "checks.transfer.own_gain: needs full, identity among noise.arms",
@@ -713,7 +722,7 @@ def test_several_faults_are_all_listed_a_line_each(edits):
         {"checks": GONE, SOURCES: GONE, TAU: GONE},
         {f"{EXPERIMENT}.regime": "inference"},
         {f"{EXPERIMENT}.regime": [*REGIMES], "figures": {"transfer": "regimes"}},
-        {"noise.arms": [*ARMS], "noise.pooled": ["snow@5", "pgd@0.1"]},
+        {"noise.arms": sorted({*ARMS} - {FINE_TUNED}), "noise.pooled": ["snow@5", "pgd@0.1"]},
         {f"{EXPERIMENT}.controls": [*CONTROLS], "noise.pooled": ["snow@5"]},
         {f"{EXPERIMENT}.controls": "signal"},
         {NETWORK: ["v2", "v2+input_noise@1+pgd@1x1"], "figures": {"transfer": "input_noise"}},

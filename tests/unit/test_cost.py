@@ -108,6 +108,8 @@ NAMES = {
     "retrain_suffix/v2/L2/tau0/any/0": 3500 * 6,
     "retrain_suffix/v2/L2/tau0.5/two+half_a/0-1": 3500 * 6 * 2 * 2,
     "retrain_suffix/v2/L2/tau0.5/any+signal/0-1": 3500 * 6 * 2,
+    "retrain_suffix/v2/L2/tau0/two+fine_tuned/0-1": 3500 * 6 * 2 * 2,
+    "evaluate/retrain/v2/L2/tau0/two+fine_tuned/large/0-1": 1000 * 2 * 10 * (2 * DRAW + 2 * 3),
     "retrain_suffix/v2/L2/tau0.5/two/0-1": 3500 * 6 * (3 * 2) * 2,
     "evaluate/retrain/v2/L2/tau0/any/small/0": 1000 * 10 * (DRAW + 1),
     "evaluate/retrain/v2/L2/tau0.5/two/large/0-1": 1000 * 2 * 3 * 10 * (2 * DRAW + 2 * 3),

@@ -718,3 +718,46 @@ def test_equal_heatmaps_are_drawn(tmp_path):
     table = heatmap().assign(measured=lambda t: t["published"], difference=0.0)
     draw("published_heatmap", table).savefig(tmp_path / "x.png", dpi=30)
     assert (tmp_path / "x.png").stat().st_size > 0
+
+
+# fine-tuning, which has a source and no noise
+
+
+def with_fine_tuning(taus) -> pd.DataFrame:
+    own = [cell("fine_tuned", target, tau="0", trials=3) for target in SNOW]
+    return pd.concat([crossed(SNOW, 3, taus=taus), table_of(*own)], ignore_index=True)
+
+
+def test_fine_tuning_stands_at_every_tau_of_its_source():
+    table = with_fine_tuning(["0.5", "2.0"])
+    figure = draw("strength", table)
+    assert titles(figure) == ["snow, τ = 0.5", "snow, τ = 2.0"]
+    for axis in figure.axes:
+        found = drawn(axis, "fine_tuned")
+        assert found == pytest.approx(means(table, "strength", arm="fine_tuned"))
+    swept = draw("trace_sweep", table)
+    axis = panel(swept, "snow@3")
+    (level,) = means(table[table["target"] == "snow@3"], "arm", arm="fine_tuned").values()
+    assert drawn(axis, "fine_tuned") == pytest.approx({0: level, 1: level})
+    assert ticks(axis) == ["0.5", "2.0"]
+
+
+def test_fine_tuning_alone_is_drawn_at_no_tau():
+    alone = table_of(*(cell("fine_tuned", target, tau="0") for target in SNOW))
+    assert titles(draw("strength", alone)) == ["snow, τ = 0"]
+
+
+def test_fine_tuning_is_drawn_where_it_was_run_among_regimes():
+    others = [crossed(SNOW, 3, regime=regime) for regime in ("retrain", "trained_only")]
+    table = pd.concat([*others, with_fine_tuning([])], ignore_index=True)
+    axis = panel(draw("regimes", table), "snow@3")
+    (level,) = means(table[table["target"] == "snow@3"], "arm", arm="fine_tuned").values()
+    assert drawn(axis, "fine_tuned") == pytest.approx({0: level})
+
+
+def test_learning_curves_have_fine_tuning_beside_the_noises_of_its_source():
+    noisy = losses(["snow@5"], 3)
+    own = noisy[noisy["arm"] == "full"].assign(arm="fine_tuned", tau="0")
+    figure = draw("learning_curve", pd.concat([noisy, own], ignore_index=True))
+    assert titles(figure) == titles(draw("learning_curve", noisy))
+    assert all("fine_tuned" in lines(axis) for axis in figure.axes)

@@ -68,6 +68,21 @@ def test_arm_none_belongs_to_every_trace_scale():
     assert all("none" in [v["name"] for v in setting["views"]] for setting in two["settings"])
 
 
+def test_fine_tuning_belongs_to_every_trace_scale_of_its_source():
+    summary = without_intervals(table())
+    full = summary[summary["arm"] == "full"]
+    elsewhere = full["source"].iloc[0]
+    own = full.assign(arm="fine_tuned", tau="0")
+    stronger = summary[(summary["tau"] != "0") & (summary["source"] != elsewhere)]
+    two = explorer(pd.concat([summary, stronger.assign(tau="2.0"), own], ignore_index=True))
+    shown = [
+        next(view["columns"] for view in setting["views"] if view["name"] == "fine_tuned")
+        for setting in two["settings"]
+    ]
+    assert elsewhere in shown[0]
+    assert sorted(shown[1]) == sorted(set(shown[0]) - {elsewhere})
+
+
 def test_orders_by_mean_and_by_likeness_are_permutations():
     for view in views().values():
         for order in view["orders"].values():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from noisetransfer.arms import ARMS
+from noisetransfer.arms import ARMS, CONTROLS, FINE_TUNED
 from noisetransfer.artifacts import read_published, read_published_cells
 from noisetransfer.config import Study, load
 from noisetransfer.errors import StudyError
@@ -207,7 +207,7 @@ def test_arms_of_a_source_are_all_others_in_the_order_of_the_study():
     assert arms(["identity", *shaped, "none"], "snow@5", "0.5") == shaped
 
 
-APART = [name for name in ARMS if ARMS[name].apart]
+APART = [name for name in CONTROLS if name != FINE_TUNED]  # which a whole study may have
 
 
 def noise(*names: str) -> dict:
@@ -241,6 +241,24 @@ def test_an_arm_that_stands_apart_is_tested_under_the_targets_of_its_source(arm)
     assert cells[arm] == cells["full" if ARMS[arm].from_source else "identity"]
 
 
+@pytest.mark.parametrize("tau", [0.5, [0.5, 2], ["unscaled", 1]], ids=str)
+def test_fine_tuning_is_one_job_a_source_whatever_the_tau(tau):
+    """Each target once, and every other job as it was."""
+    grid = {"sources": ["weather", "blur"], "targets": ["own", "tests"], "tau": tau}
+    before, after = (set(jobs(grid | {"controls": more})) for more in ([], [FINE_TUNED]))
+    assert before < after
+    units = ["weather+fine_tuned", "blur+fine_tuned"]
+    found = {(job.source, job.tau, job.regime, job.suite) for job in after - before}
+    assert found == set(product(units, ["0"], ["retrain"], ["own", "tests"]))
+    assert all(arms(ALL, job.source, job.tau) == [FINE_TUNED] for job in after - before)
+
+
+def test_grids_of_several_tau_share_what_is_fine_tuned():
+    own = {"controls": FINE_TUNED}
+    found = jobs(own, own | {"tau": 2})
+    assert [job.tau for job in found if apart(job.source)] == ["0"]
+
+
 def test_a_unit_has_a_source_and_an_arm():
     assert members(SUITES, "weather+half_a") == SUITES["weather"]
     assert pairs(SUITES, "any+signal", "blur") == {"any": SUITES["blur"]}
@@ -250,7 +268,7 @@ def test_a_unit_has_a_source_and_an_arm():
 
 @pytest.mark.parametrize(
     ("unit", "has"),
-    [("any", False), ("blur", True), ("any+signal", True), ("any+pooled", True)],
+    [("any", False), ("blur", True), ("any+signal", True), ("blur+fine_tuned", False)],
 )
 def test_units_whose_noise_is_made_from_a_covariance(unit, has):
     assert has_covariance(unit) == has

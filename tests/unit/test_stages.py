@@ -133,3 +133,17 @@ def test_the_noise_of_a_job_is_identified_by_sources_arms_scale_and_trials(args)
     ]:
         assert noise_spec(Namespace(**{**vars(args), name: value})) != first
     assert noise_spec(Namespace(**vars(args))) == first
+
+
+def test_arms_that_need_no_covariance_have_a_silent_row_for_each_source(args):
+    args.arms, args.covariance, args.tau = ["fine_tuned"], None, "0"
+    found = sampler_of(args, D, CPU)
+    assert found.silent
+    assert found.scale.shape == (2, 2, D)
+    assert row_names(args) == [("snow@5", "fine_tuned"), ("pgd@0.1", "fine_tuned")]
+
+
+def test_an_arm_of_a_covariance_is_refused_without(args):
+    args.covariance = None
+    with pytest.raises(StudyError, match="arm full needs a covariance"):
+        sampler_of(args, D, CPU)

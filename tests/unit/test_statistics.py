@@ -164,6 +164,15 @@ def test_gain_of_none_over_identity_is_known_if_identity_has_one_tau():
     assert gains(table, "arm", "tau")[("identity", "2.0")] == (0.3, 0)
 
 
+def test_gains_of_fine_tuning_are_those_of_its_target_whatever_the_tau():
+    own = cells(("fine_tuned", "fog@5", "snow@5", 0, 0.9)).assign(tau="0")
+    found = gains(transfer_table([*TAUS, own]), "arm", "tau")
+    assert found["fine_tuned", "0"] == (0.4, 0.3)
+    other = cells(("identity", "any", "snow@5", 0, 0.8)).assign(tau="2.0")
+    found = gains(transfer_table([*TAUS, own, other]), "arm", "tau")
+    assert found["fine_tuned", "0"] == (0.4, pytest.approx(np.nan, nan_ok=True))
+
+
 @pytest.mark.parametrize(("kept", "lost"), [("none", "identity"), ("identity", "none")])
 def test_gain_over_an_arm_that_was_not_run_is_unknown(kept, lost):
     table = transfer_table(

@@ -135,6 +135,10 @@ EDITS = {
         transfer(controls=["half_a"]),
         {"fit_covariance": 2, "retrain_suffix": 2, "evaluate": 2, **TABLE},
     ),
+    "a control of each source without noise": (
+        transfer(controls=["fine_tuned"]),
+        {"retrain_suffix": 2, "evaluate": 2, **TABLE},
+    ),
     "a control that averages sources": (
         study(lambda s: (s["noise"].update(pooled=["pgd@0.1"]), control(s, "pooled"))),
         {"pool_covariances": 1, "retrain_suffix": 1, "evaluate": 1, **TABLE},

@@ -113,7 +113,7 @@ def test_tau_is_text_and_that_of_no_noise_is_0(results, table, name, taus):
     csv = pd.read_csv(results / f"tables/{name}.csv", dtype={"tau": str})
     pd.testing.assert_frame_equal(csv, table(name), check_dtype=False)
     assert set(csv["tau"]) == taus
-    assert set(csv[csv["tau"] == "0"]["arm"]) == {"none"}
+    assert set(csv[csv["tau"] == "0"]["arm"]) - {"fine_tuned"} == {"none"}
     assert set(csv[csv["arm"] == "none"]["tau"]) == {"0"}
 
 
@@ -203,7 +203,7 @@ def test_noise_is_shown_for_each_unit_of_sources(results, unit):
 
 def test_controls_are_trained_under_noise_of_their_own(results, table):
     own = table("controls").query("regime == 'retrain'")
-    assert {"signal", "pooled", "half_a"} < set(own["arm"])
+    assert {"signal", "pooled", "half_a", "fine_tuned"} < set(own["arm"])
     noisy = results / "noisy/v2/L3/tau0.5"
     units = {"motion_blur@5": 1, "motion_blur@5+half_a": 0, "any+signal": 0, "any+pooled": 0}
     suffixes = [
@@ -211,6 +211,23 @@ def test_controls_are_trained_under_noise_of_their_own(results, table):
         for unit, row in units.items()
     ]
     assert all(not torch.equal(a, b) for a, b in combinations(suffixes, 2))
+
+
+def test_fine_tuning_is_a_suffix_of_modified_images_without_noise(results, table):
+    """It is another suffix than that of arm none, and certain in every pass."""
+    unit = "motion_blur@5+fine_tuned"
+    own, none = (
+        load_file(results / f"noisy/v2/L3/tau0/{name}/0-1.safetensors") for name in (unit, "any")
+    )
+    assert all(own[name].shape == none[name].shape for name in none)
+    assert not torch.equal(*(next(iter(suffix.values())) for suffix in (own, none)))
+    (path,) = (results / f"evaluation/retrain/v2/L3/tau0/{unit}").glob("*/0-1.parquet")
+    records = pd.read_parquet(path)
+    assert set(records["source"]) == {"motion_blur@5"}
+    assert records["draws_correct"].isin([0, 2]).all()
+    rows = table("controls").query("arm == 'fine_tuned'")
+    assert set(rows["target"]) == {"clean@0", "motion_blur@5"}
+    assert rows[["gain_over_none", "gain_over_identity"]].notna().all(axis=None)
 
 
 def test_the_noise_is_on_where_the_regime_says(results):

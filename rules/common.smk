@@ -34,6 +34,7 @@ COVARIANCE = f"{RESULTS}/covariance/{{network}}/{{site}}/{{source}}/{{trials}}"
 NOISY = f"{RESULTS}/noisy/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
 RECORDS = f"{RESULTS}/evaluation/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.parquet"
 TABLE = f"{RESULTS}/tables/{{experiment}}"
+MATCHED = f"{RESULTS}/tables/{{experiment}}_matched"
 LOSSES = f"{RESULTS}/tables/{{experiment}}_losses"
 AUDITED = f"{RESULTS}/tables/{{experiment}}_audit"
 VERDICTS = f"{RESULTS}/tables/{{experiment}}_verdicts"
@@ -126,7 +127,7 @@ def is_attack(modification):
 
 def is_stored(modification):
     """Whether its images are those of a file, the same for every network."""
-    return not is_attack(modification) and modification != "clean@0"
+    return modifications.parse(modification)[0].kind not in ("attack", "clean")
 
 
 def is_pretrained(network):
@@ -377,8 +378,9 @@ def noisy_of(w):
     return NOISY.format(**{**w, **without}) + ".safetensors"
 
 
-def records_of(experiment):
-    jobs = plan.evaluations(STUDY, experiment)
+def records_of(experiment, split="test"):
+    """The records of an experiment; those of validation images are in no table of test images."""
+    jobs = [j for j in plan.evaluations(STUDY, experiment) if j.split == split]
     return [RECORDS.format(**asdict(j), trials=t) for j in jobs for t in STUDY.trials]
 
 
@@ -529,7 +531,7 @@ def published_of(experiment):
 
 def order_of(experiment):
     """Rows and columns of an experiment's figures, in the order of the study file."""
-    jobs = plan.evaluations(STUDY, experiment)
+    jobs = [j for j in plan.evaluations(STUDY, experiment) if j.split == "test"]
     found = [name for j in jobs for name in [*targets_of(j), *sources_of(j.source)]]
     return list(dict.fromkeys(found))
 
@@ -554,16 +556,18 @@ def drawn_from(w):
     """The table that a figure shows."""
     if w.kind.startswith("published"):
         return f"{CHECKS}_cells.parquet".format(**w)
-    return f"{LOSSES if w.kind == 'learning_curve' else TABLE}.parquet".format(**w)
+    own = {"learning_curve": LOSSES, "matched_accuracy": MATCHED}
+    return f"{own.get(w.kind, TABLE)}.parquet".format(**w)
 
 
 def tables_of(experiment):
     drawn = STUDY.figures_of(experiment)
     summaries = [f"{TABLE}_{kind}" for kind in SUMMARIES]
     losses = [LOSSES] if "learning_curve" in drawn else []
+    matched = [MATCHED] if plan.is_matched(STUDY, experiment) else []
     audit = [AUDITED, VERDICTS] if AUDIT in drawn else []
     geometry = [GEOMETRY, SPECTRA, MANTEL] if compared(experiment) else []
-    return [TABLE, *summaries, *losses, *audit, *geometry]
+    return [TABLE, *summaries, *losses, *matched, *audit, *geometry]
 
 
 def headlines_of(experiment):

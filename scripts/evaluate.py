@@ -42,7 +42,8 @@ def main(args: argparse.Namespace) -> None:
 
 def test_of(args: argparse.Namespace) -> Test:
     data = read_tensors(args.data, producer="prepare_dataset", framework="pt")
-    images = {"clean@0": data["images"]}
+    validation = read_spec(args.data)["split"] == "validation"
+    images = {"validation@0" if validation else "clean@0": data["images"]}
     for path in args.modified:
         tensors = read_tensors(path, producer="modify_images", framework="pt")
         if not torch.equal(tensors["indices"], data["indices"]):
@@ -118,7 +119,9 @@ def suffixes_of(args: argparse.Namespace, target: torch.device) -> list[Stack | 
 
 if __name__ == "__main__":
     options = parser(__doc__)
-    options.add_argument("--data", type=Path, required=True, help="test split")
+    options.add_argument(
+        "--data", type=Path, required=True, help="test split; of validation@0 the validation split"
+    )
     options.add_argument("--network", type=Path, required=True, help="base networks")
     options.add_argument(
         "--noisy",

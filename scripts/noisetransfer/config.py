@@ -375,6 +375,7 @@ CURVES = {
     "input_noise": {"network", "tau"},
     "regimes": {"regime"},
     "learning_curve": {"tau"},
+    "matched_accuracy": {"tau"},
 }
 """Figures of curves, and in what the noises of one source may differ in them."""
 

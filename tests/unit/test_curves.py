@@ -278,6 +278,25 @@ def strength(trials: int = 1) -> pd.DataFrame:
     return crossed([*SNOW, "rotate@0.5", "rotate@2.0", "pgd@0.1"], trials)
 
 
+def matched(trials: int = 1, targets=("snow@5", "pgd@0.1")) -> pd.DataFrame:
+    """Return accuracies at the clean accuracies of three τ of arm full; identity does not reach the last."""
+    parts = [
+        crossed(targets, trials, ARMS[1:], site="L2").assign(
+            reference_tau=tau, clean_accuracy=level, tau=2 * float(tau)
+        )
+        for tau, level in (("0.25", 0.9), ("0.5", 0.85), ("1.0", 0.7))
+    ]
+    table = pd.concat(
+        [
+            p.assign(accuracy=p["accuracy"] - 0.02 * i, source=p["target"])
+            for i, p in enumerate(parts)
+        ],
+        ignore_index=True,
+    )
+    missing = (table["arm"] == "identity") & (table["reference_tau"] == "1.0")
+    return table.assign(accuracy=table["accuracy"].mask(missing))
+
+
 EXAMPLES = {
     "strength": strength,
     "attack_transfer": attack_transfer,
@@ -287,6 +306,7 @@ EXAMPLES = {
     "input_noise": input_noise,
     "regimes": regimes,
     "learning_curve": lambda trials=1: losses(["snow@5", "pgd@0.1"], trials),
+    "matched_accuracy": matched,
     "published_cells": published,
     "published_heatmap": heatmap,
 }
@@ -342,7 +362,7 @@ def test_lines_differ_in_colour_and_in_black_and_white(kind):
     assert len(looks) == len(handles)
 
 
-@pytest.mark.parametrize("kind", [*TRANSFER, "learning_curve"])
+@pytest.mark.parametrize("kind", [*TRANSFER, "learning_curve", "matched_accuracy"])
 def test_two_networks_in_one_line_are_an_error(kind):
     table = EXAMPLES[kind]()
     other = table.assign(network=table["network"].str.replace("v2", "v3"))
@@ -350,7 +370,9 @@ def test_two_networks_in_one_line_are_an_error(kind):
         draw(kind, pd.concat([table, other]))
 
 
-@pytest.mark.parametrize("kind", ["strength", "layer_sweep", "trace_sweep", "input_noise"])
+@pytest.mark.parametrize(
+    "kind", ["strength", "layer_sweep", "trace_sweep", "input_noise", "matched_accuracy"]
+)
 def test_table_without_source_equal_to_target_is_an_error(kind):
     table = EXAMPLES[kind]()
     with pytest.raises(StudyError, match="no row has source = target"):
@@ -709,3 +731,33 @@ def test_equal_heatmaps_are_drawn(tmp_path):
     table = heatmap().assign(measured=lambda t: t["published"], difference=0.0)
     draw("published_heatmap", table).savefig(tmp_path / "x.png", dpi=30)
     assert (tmp_path / "x.png").stat().st_size > 0
+
+
+# matched_accuracy
+
+
+def test_matched_accuracy_stands_over_the_clean_accuracy_that_arms_share():
+    table = matched(5)
+    figure = draw("matched_accuracy", table)
+    assert titles(figure) == ["snow@5", "pgd@0.1"]
+    for target, arm in product(titles(figure), ARMS[1:]):
+        own = table[(table["target"] == target) & (table["arm"] == arm)].dropna()
+        known = own.groupby("clean_accuracy")["accuracy"].mean().to_dict()
+        assert drawn(panel(figure, target), arm) == pytest.approx(known)
+    assert set(drawn(panel(figure, "snow@5"), "identity")) == {0.85, 0.9}
+    assert set(drawn(panel(figure, "snow@5"), "full")) == {0.7, 0.85, 0.9}
+
+
+def test_matched_accuracy_draws_two_tau_of_one_clean_accuracy_once():
+    table = matched(5)
+    again = table[table["reference_tau"] == "1.0"].assign(reference_tau="2.0")
+    both = draw("matched_accuracy", pd.concat([table, again], ignore_index=True))
+    for axis, other in zip(draw("matched_accuracy", table).axes, both.axes, strict=True):
+        assert drawn(axis, "full") == drawn(other, "full")
+
+
+def test_matched_accuracy_leaves_targets_that_are_no_source_out():
+    table = matched()
+    clean = table.assign(target="clean@0")
+    figure = draw("matched_accuracy", pd.concat([table, clean], ignore_index=True))
+    assert titles(figure) == ["snow@5", "pgd@0.1"]

@@ -303,8 +303,9 @@ def _all_losses(job: Job) -> float:
 
 
 def _evaluations(job: Job) -> list[Job]:
-    """Return the evaluations of the experiment that a job is for."""
-    found = plan.evaluations(job.study, job.wildcards["experiment"])
+    """Return the evaluations on test images of the experiment that a job is for."""
+    jobs = plan.evaluations(job.study, job.wildcards["experiment"])
+    found = [own for own in jobs if own.split == "test"]
     return [
         Job(job.study, "evaluate", {**vars(own), "trials": block})
         for own in found

@@ -278,21 +278,15 @@ def strength(trials: int = 1) -> pd.DataFrame:
     return crossed([*SNOW, "rotate@0.5", "rotate@2.0", "pgd@0.1"], trials)
 
 
-def matched(trials: int = 1, targets=("snow@5", "pgd@0.1")) -> pd.DataFrame:
+def matched(trials: int = 1) -> pd.DataFrame:
     """Return accuracies at the clean accuracies of three τ of arm full; identity does not reach the last."""
-    parts = [
-        crossed(targets, trials, ARMS[1:], site="L2").assign(
-            reference_tau=tau, clean_accuracy=level, tau=2 * float(tau)
-        )
+    cells = [
+        cell(arm, target, trials=trials, source=source, reference_tau=tau, clean_accuracy=level)
         for tau, level in (("0.25", 0.9), ("0.5", 0.85), ("1.0", 0.7))
+        for arm, source in product(ARMS[1:], ["snow@5", "pgd@0.1"])
+        for target in (source, "clean@0")
     ]
-    table = pd.concat(
-        [
-            p.assign(accuracy=p["accuracy"] - 0.02 * i, source=p["target"])
-            for i, p in enumerate(parts)
-        ],
-        ignore_index=True,
-    )
+    table = table_of(*cells)
     missing = (table["arm"] == "identity") & (table["reference_tau"] == "1.0")
     return table.assign(accuracy=table["accuracy"].mask(missing))
 
@@ -754,10 +748,3 @@ def test_matched_accuracy_draws_two_tau_of_one_clean_accuracy_once():
     both = draw("matched_accuracy", pd.concat([table, again], ignore_index=True))
     for axis, other in zip(draw("matched_accuracy", table).axes, both.axes, strict=True):
         assert drawn(axis, "full") == drawn(other, "full")
-
-
-def test_matched_accuracy_leaves_targets_that_are_no_source_out():
-    table = matched()
-    clean = table.assign(target="clean@0")
-    figure = draw("matched_accuracy", pd.concat([table, clean], ignore_index=True))
-    assert titles(figure) == ["snow@5", "pgd@0.1"]

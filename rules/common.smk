@@ -35,6 +35,7 @@ NOISY = f"{RESULTS}/noisy/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}"
 RECORDS = f"{RESULTS}/evaluation/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{suite}}/{{trials}}.parquet"
 PROBES = f"{RESULTS}/probes/{{regime}}/{{network}}/{{site}}/tau{{tau}}/{{source}}/{{trials}}.parquet"
 TABLE = f"{RESULTS}/tables/{{experiment}}"
+MATCHED = f"{RESULTS}/tables/{{experiment}}_matched"
 LOSSES = f"{RESULTS}/tables/{{experiment}}_losses"
 AUDITED = f"{RESULTS}/tables/{{experiment}}_audit"
 VERDICTS = f"{RESULTS}/tables/{{experiment}}_verdicts"
@@ -128,7 +129,7 @@ def is_attack(modification):
 
 def is_stored(modification):
     """Whether its images are those of a file, the same for every network."""
-    return not is_attack(modification) and modification != "clean@0"
+    return modifications.parse(modification)[0].kind not in ("attack", "clean")
 
 
 def is_pretrained(network):
@@ -389,8 +390,9 @@ def noisy_of(w):
     return NOISY.format(**{**w, **without}) + ".safetensors"
 
 
-def records_of(experiment):
-    jobs = plan.evaluations(STUDY, experiment)
+def records_of(experiment, split="test"):
+    """The records of an experiment; those of validation images are in no table of test images."""
+    jobs = [j for j in plan.evaluations(STUDY, experiment) if j.split == split]
     return [RECORDS.format(**asdict(j), trials=t) for j in jobs for t in STUDY.trials]
 
 
@@ -548,7 +550,7 @@ def published_of(experiment):
 
 def order_of(experiment):
     """Rows and columns of an experiment's figures, in the order of the study file."""
-    jobs = plan.evaluations(STUDY, experiment)
+    jobs = [j for j in plan.evaluations(STUDY, experiment) if j.split == "test"]
     found = [name for j in jobs for name in [*targets_of(j), *sources_of(j.source)]]
     return list(dict.fromkeys(found))
 
@@ -573,17 +575,22 @@ def drawn_from(w):
     """The table that a figure shows."""
     if w.kind.startswith("published"):
         return f"{CHECKS}_cells.parquet".format(**w)
-    tables = {"learning_curve": LOSSES, "pareto": f"{TABLE}_robustness"}
-    return f"{tables.get(w.kind, TABLE)}.parquet".format(**w)
+    own = {
+        "learning_curve": LOSSES,
+        "matched_accuracy": MATCHED,
+        "pareto": f"{TABLE}_robustness",
+    }
+    return f"{own.get(w.kind, TABLE)}.parquet".format(**w)
 
 
 def tables_of(experiment):
     drawn = STUDY.figures_of(experiment)
     summaries = [f"{TABLE}_{kind}" for kind in SUMMARIES]
     losses = [LOSSES] if "learning_curve" in drawn else []
+    matched = [MATCHED] if plan.is_matched(STUDY, experiment) else []
     audit = [AUDITED, VERDICTS, PROBED] if AUDIT in drawn else []
     geometry = [GEOMETRY, SPECTRA, MANTEL] if compared(experiment) else []
-    return [TABLE, *summaries, *losses, *audit, *geometry]
+    return [TABLE, *summaries, *losses, *matched, *audit, *geometry]
 
 
 def headlines_of(experiment):

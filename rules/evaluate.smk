@@ -4,7 +4,7 @@
 rule evaluate:
     input:
         code=lambda w: code_for("evaluate", w.network),
-        data=lambda w: split_of(w.network, "test"),
+        data=lambda w: split_of(w.network, plan.split_of(w.suite)),
         network=network_of,
         noisy=noisy_of,
         covariance=covariance_in_test,

@@ -81,6 +81,32 @@ rule tabulate_losses:
         " --output {output} 2> {log}"
 
 
+rule tabulate_matched:
+    input:
+        code=code_of("tabulate_matched"),
+        table=f"{TABLE}.parquet",
+        validation=lambda w: records_of(w.experiment, "validation"),
+    output:
+        multiext(MATCHED, ".parquet", ".csv"),
+    log:
+        f"{LOGS}/tabulate_matched/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tabulate_matched/{{experiment}}.tsv"
+    localrule: True
+    conda:
+        "../envs/plot.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=version_of(code_of("tabulate_matched")),
+    message:
+        "Accuracies of experiment {wildcards.experiment} at equal clean accuracy"
+    shell:
+        "python scripts/tabulate_matched.py --table {input.table} --validation {input.validation}"
+        " --output {output} 2> {log}"
+
+
 rule tabulate_audit:
     input:
         code=code_of("tabulate_audit"),

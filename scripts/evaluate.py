@@ -45,7 +45,8 @@ def main(args: argparse.Namespace) -> None:
 
 def test_of(args: argparse.Namespace) -> Test:
     data = read_tensors(args.data, producer="prepare_dataset", framework="pt")
-    images = {"clean@0": data["images"]}
+    validation = read_spec(args.data)["split"] == "validation"
+    images = {"validation@0" if validation else "clean@0": data["images"]}
     for path in args.modified:
         tensors = read_tensors(path, producer="modify_images", framework="pt")
         if not torch.equal(tensors["indices"], data["indices"]):

@@ -63,7 +63,9 @@ def add_noise(options: argparse.ArgumentParser) -> None:
 
 def add_tested(options: argparse.ArgumentParser) -> None:
     """Add what names noisy networks and the images that they are tested on."""
-    options.add_argument("--data", type=Path, required=True, help="test split")
+    options.add_argument(
+        "--data", type=Path, required=True, help="test split; of validation@0 the validation split"
+    )
     options.add_argument("--network", type=Path, required=True, help="base networks")
     options.add_argument("--noisy", type=Path, help="of retrain_suffix; none: the base network")
     options.add_argument("--regime", choices=REGIMES, required=True, help="where the noise is on")

@@ -390,6 +390,7 @@ CURVES = {
     "regimes": {"regime"},
     "pareto": {"network", "site", "tau", "regime"},
     "learning_curve": {"tau"},
+    "matched_accuracy": {"tau"},
 }
 """Figures of curves, and in what the noises of one source may differ in them."""
 

@@ -10,10 +10,20 @@ from noisetransfer.architectures import ARCHITECTURES
 from noisetransfer.arms import ARMS, FINE_TUNED, NO_SOURCE
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.corrupted_sets import SETS, misfit
-from noisetransfer.datasets import DATASETS, find, too_large
+from noisetransfer.datasets import DATASETS, find, too_large, validation_is_unseen
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import FLOOR, MODIFICATIONS, attack_of, is_budgeted, parse
-from noisetransfer.plan import OWN, apart, evaluations, members, pairs, source_of, trials_of
+from noisetransfer.plan import (
+    OWN,
+    VALIDATION,
+    apart,
+    evaluations,
+    is_matched,
+    members,
+    pairs,
+    source_of,
+    trials_of,
+)
 from noisetransfer.regimes import REGIMES
 from noisetransfer.variants import variant
 
@@ -21,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from noisetransfer.config import Checks, Dataset, Grid, Network, Study
+
+MATCHED = "matched_accuracy"
+"""The figure of accuracies at equal clean accuracy."""
 
 
 def faults(study: Study) -> list[str]:
@@ -30,6 +43,7 @@ def faults(study: Study) -> list[str]:
         _bad_images,
         _bad_splits,
         _bad_grids,
+        _bad_validation,
         _missing_budgets,
         _bad_read_images,
         _bad_pooled,
@@ -210,6 +224,35 @@ def _bad_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
                 yield f"{place}.targets: {target} of {source}: {error}"
 
 
+def _bad_validation(study: Study) -> Iterable[str]:
+    """Find validation images as a target that are beside test images, not there, or were trained on."""
+    for name, suite in study.suites.items():
+        if VALIDATION in suite:
+            yield f"suites.{name}: {VALIDATION} is no test image; list it among targets, by itself"
+    for name, grids in study.experiments.items():
+        for grid in grids:
+            if VALIDATION in grid.targets:
+                for network in grid.network:
+                    yield from _unvalidated(study, f"experiments.{name}.targets", network)
+                if len(grid.targets) == 1:
+                    yield f"experiments.{name}.targets: {VALIDATION} needs targets of test images beside it"
+            for target in grid.targets:
+                if target != VALIDATION and VALIDATION in target.split("+"):
+                    yield f"experiments.{name}.targets: {target}: list {VALIDATION} by itself"
+
+
+def _unvalidated(study: Study, place: str, network: str) -> Iterable[str]:
+    dataset = study.network(network).dataset
+    section = study.datasets[dataset]
+    if not section.splits.validation:
+        yield f"{place}: {VALIDATION} needs images in datasets.{dataset}.splits.validation"
+    elif study.network(network).pretrained and not validation_is_unseen(section.id or dataset):
+        yield (
+            f"{place}: {VALIDATION}: pretrained {network} was trained on the images that {dataset} "
+            "has for validation; allowed for networks that the study trains"
+        )
+
+
 def _missing_budgets(study: Study) -> Iterable[str]:
     """Find attacks with a budget of their own, `ATTACK.NAME`, that the study does not give."""
     for name in study.experiments:
@@ -289,6 +332,11 @@ def _computed_twice(study: Study) -> Iterable[str]:
 def _bad_figures(study: Study) -> Iterable[str]:
     for name in study.experiments:
         yield from _bad_audit(study, name)
+        if MATCHED in study.figures_of(name) and not is_matched(study, name):
+            yield (
+                f"figures.{name}: {MATCHED} needs {VALIDATION} among the targets, two numbers as tau of a "
+                "source, and full among noise.arms"
+            )
         for kind in study.figures_of(name):
             for field, values in _variants_of_a_source(study, name).items():
                 if len(values) > 1 and field not in study.may_vary(kind):

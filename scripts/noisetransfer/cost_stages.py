@@ -137,6 +137,11 @@ class Job:
         """Number of its noises of one trial."""
         return len(self.arms) * max(1, len(self.sources))
 
+    @property
+    def tested(self) -> int:
+        """Number of images of the split that it tests on."""
+        return self.images(plan.split_of(self.wildcards["suite"]))
+
     def images(self, split: str) -> int:
         """Return the number of images of a split."""
         return int(getattr(self.study.datasets[self.dataset].splits, split))
@@ -250,11 +255,11 @@ def _testing(job: Job) -> float:
     steps = sum(_gradients(job.study, t) * _draws(job.study, t) for t in attacks)
     draws = DRAW * max(1, len(job.sources))
     passes = job.study.evaluation.passes * (draws + len(job.targets())) + QUERY * steps
-    return job.images("test") * job.trials * len(job.arms) * passes
+    return job.tested * job.trials * len(job.arms) * passes
 
 
 def _records(job: Job) -> float:
-    return job.images("test") * _cells(job)
+    return job.tested * _cells(job)
 
 
 def _cells(job: Job) -> float:
@@ -298,8 +303,9 @@ def _all_losses(job: Job) -> float:
 
 
 def _evaluations(job: Job) -> list[Job]:
-    """Return the evaluations of the experiment that a job is for."""
-    found = plan.evaluations(job.study, job.wildcards["experiment"])
+    """Return the evaluations on test images of the experiment that a job is for."""
+    jobs = plan.evaluations(job.study, job.wildcards["experiment"])
+    found = [own for own in jobs if own.split == "test"]
     return [
         Job(job.study, "evaluate", {**vars(own), "trials": block})
         for own in found
@@ -531,6 +537,7 @@ STAGES = {
         _all_records,
     ),
     "tabulate_losses": Stage("{experiment}", ("tables/{}_losses.*",), _all_losses, _all_losses),
+    "tabulate_matched": Stage("{experiment}", ("tables/{}_matched.*",)),
     "tabulate_audit": Stage(
         "{experiment}",
         ("tables/{}_audit.*", "tables/{}_verdicts.*", "tables/{}_probes.*"),

@@ -289,6 +289,37 @@ def learning_curve(table: pd.DataFrame, *, title: str) -> Figure:
     return _draw(_with_plain(shaped, rows), frame)
 
 
+def matched_accuracy(table: pd.DataFrame, *, title: str) -> Figure:
+    """Draw accuracy by clean accuracy on validation images, source = target, a line per arm.
+
+    Args:
+        table: as from `matching.matched`.
+        title: what study and experiment this is.
+
+    Returns:
+        a panel per modification; x: clean accuracies of arm full at each of its τ, the same for all
+        arms, so that what stands above each other costs the same; a gap where an arm does not have it.
+
+    Raises:
+        StudyError: if no row has source = target, or a trial has several rows for a point.
+    """
+    _need(table, [*_WHERE, "source", "target", "arm", "clean_accuracy", "trial", "accuracy"])
+    rows = _matched(table.assign(line=table["arm"], value=table["accuracy"]))
+    # several τ of arm full may have one clean accuracy: then every arm has one accuracy there
+    points = rows.dropna(subset="value").drop_duplicates(
+        [*_WHERE, "regime", "target", "line", "clean_accuracy", "trial"]
+    )
+    shaped = points.assign(
+        column=_ranked(points["target"], _position),
+        row=0,
+        panel=points["target"],
+        xlabel="clean accuracy (validation)",
+        x=points["clean_accuracy"],
+    )
+    note = "Every arm at the τ of its own at which it is as accurate on clean validation images."
+    return _draw(shaped, _Frame(title, inches=_LARGE, across=3, note=note))
+
+
 def published_cells(table: pd.DataFrame, *, title: str) -> Figure:
     """Draw measured against published accuracies, with their confidence intervals, coloured by arm.
 
@@ -359,6 +390,7 @@ CURVES: dict[str, Curve] = {
     "regimes": regimes,
     "pareto": pareto,
     "learning_curve": learning_curve,
+    "matched_accuracy": matched_accuracy,
     "published_cells": published_cells,
     "published_heatmap": published_heatmap,
 }

@@ -191,6 +191,9 @@ _ENTRIES = (
         for name, attack in ATTACKS.items()
     ),
     Modification("clean", "clean", "clean"),
+    Modification(
+        "validation", "clean", "clean"
+    ),  # those of the validation split: `plan.VALIDATION`
     *(  # the published sets hold the same 19 corruptions, under the same names
         Modification(f"{published}.{made.name}", "official", made.family)
         for published in OFFICIAL

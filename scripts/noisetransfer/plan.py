@@ -6,7 +6,7 @@ Noise of an arm that stands apart is a unit of its own: `any+signal`, `snow@5+ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,9 @@ PRETRAINED = "pretrained"
 OWN = "own"
 """As a target: the source itself; `pgd@own`: PGD at its strength; `own+clean@0`: both in one job."""
 
+VALIDATION = "validation@0"
+"""As a target: the clean images of the validation split, in jobs and tables of their own."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -37,12 +40,33 @@ class Evaluation:
     source: str
     suite: str
 
+    @property
+    def split(self) -> str:
+        """The split whose images are tested."""
+        return split_of(self.suite)
+
 
 def evaluations(study: Study, experiment: str) -> list[Evaluation]:
     """Return the evaluations of an experiment, each once; those with a source come first."""
     grids = study.experiments[experiment]
     shaped = [job for grid in grids for job in _with_source(study, grid)]
     return list(dict.fromkeys([*shaped, *_without_source(study, grids)]))
+
+
+def split_of(suite: str) -> str:
+    """Return the split whose images a suite of targets is made from."""
+    return "validation" if suite == VALIDATION else "test"
+
+
+def is_matched(study: Study, experiment: str) -> bool:
+    """Return whether arms can be compared at equal clean accuracy: full was validated at several τ."""
+    swept: dict[Evaluation, set[str]] = {}
+    for job in evaluations(study, experiment):
+        shared = job.split == "validation" and not apart(job.source)
+        if shared and job.tau not in (UNSCALED, NO_NOISE):
+            swept.setdefault(replace(job, tau=""), set()).add(job.tau)
+    shaped = [taus for noise, taus in swept.items() if noise.source != NO_SOURCE]
+    return "full" in study.noise.arms and any(len(taus) > 1 for taus in shaped)
 
 
 def members(suites: Mapping[str, Sequence[str]], unit: str) -> list[str]:

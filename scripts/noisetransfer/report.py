@@ -338,6 +338,7 @@ _FIGURES = {
     "adversarial_training": "Accuracy of adversarially trained networks and under noise",
     "input_noise": "Accuracy against the noise on the pixels",
     "learning_curve": "Training loss against epochs, by arm",
+    "matched_accuracy": "Accuracy against the accuracy on clean validation images, by arm",
     "published_cells": "Measured and published accuracies",
     "published_heatmap": "The published heatmap, the measured one, and their difference",
 }

@@ -391,6 +391,48 @@ FAULTS = {
         {SOURCES: ["all"]},
         f"{SOURCES}: clean images cannot be a source, their difference is 0",
     ),
+    "validation images in a suite": (
+        {**ALONE, "suites.more": ["fog@5", "validation@0"]},
+        "suites.more: validation@0 is no test image; list it among targets, by itself",
+    ),
+    "validation images beside test images": (
+        {**ALONE, TARGETS: ["own+validation@0"]},
+        f"{TARGETS}: own+validation@0: list validation@0 by itself",
+    ),
+    "validation images and nothing else": (
+        {**ALONE, TARGETS: ["validation@0"]},
+        f"{TARGETS}: validation@0 needs targets of test images beside it",
+    ),
+    "validation images where there are none": (
+        {
+            **ALONE,
+            "datasets.mnist_5k.splits": {"train": 400, "test": 100},
+            TARGETS: ["own", "validation@0"],
+        },
+        f"{TARGETS}: validation@0 needs images in datasets.mnist_5k.splits.validation",
+    ),
+    "validation images as a source": (
+        {**ALONE, SOURCES: ["validation@0"], TARGETS: ["clean@0"]},
+        f"{SOURCES}: clean images cannot be a source, their difference is 0",
+    ),
+    **{
+        f"matched accuracy without {lack}": (
+            {
+                **ALONE,
+                TARGETS: ["own", "validation@0"],
+                TAU: [0.5, 2.0],
+                "figures": {"transfer": "matched_accuracy"},
+                **edits,
+            },
+            "figures.transfer: matched_accuracy needs validation@0 among the targets, two numbers as tau "
+            "of a source, and full among noise.arms",
+        )
+        for lack, edits in {
+            "validation images": {TARGETS: ["own"]},
+            "a sweep": {TAU: ["unscaled", 0.5]},
+            "arm full": {"noise.arms": ["none", "identity", "diagonal"]},
+        }.items()
+    },
     "source in two suites": (
         {
             "checks": {},
@@ -625,6 +667,14 @@ PRETRAINED = {
         f"{EXPERIMENT}: imagenet_c.fog@3: datasets.imagenet.corrupted is to name its folder. "
         f"{SETS['imagenet_c'].hint}",
     ),
+    "validation images that a pretrained network was trained on": (
+        pretrained(
+            **registered("cifar10", splits={"train": 9, "validation": 9, "test": 9}),
+            targets=["clean@0", "validation@0"],
+        ),
+        f"{TARGETS}: validation@0: pretrained resnet was trained on the images that cifar10 has for "
+        "validation; allowed for networks that the study trains",
+    ),
     "published set as a source": (
         pretrained(**registered("cifar10"), sources=["cifar10_c.fog@3"], targets=["clean@0"]),
         f"{EXPERIMENT}.sources: cifar10_c.fog@3: published sets hold test images, a source needs "
@@ -726,7 +776,13 @@ def test_several_faults_are_all_listed_a_line_each(edits):
         {f"{EXPERIMENT}.controls": [*CONTROLS], "noise.pooled": ["snow@5"]},
         {f"{EXPERIMENT}.controls": "signal"},
         {NETWORK: ["v2", "v2+input_noise@1+pgd@1x1"], "figures": {"transfer": "input_noise"}},
-        {"figures": {"transfer": [*CURVES]}},
+        {"figures": {"transfer": [kind for kind in CURVES if kind != "matched_accuracy"]}},
+        {
+            "checks": GONE,
+            TAU: [0.5, 2.0],
+            TARGETS: ["own", "validation@0"],
+            "figures": {"transfer": "matched_accuracy"},
+        },
         {"figures": {"transfer": []}},
         fashion(train=60000, test=10000),
     ],

@@ -286,6 +286,19 @@ def robustness(trials: int = 1) -> pd.DataFrame:
     return found.assign(robust_accuracy_high=found["robust_accuracy"] + 0.1)
 
 
+def matched(trials: int = 1) -> pd.DataFrame:
+    """Return accuracies at the clean accuracies of three τ of arm full; identity does not reach the last."""
+    cells = [
+        cell(arm, target, trials=trials, source=source, reference_tau=tau, clean_accuracy=level)
+        for tau, level in (("0.25", 0.9), ("0.5", 0.85), ("1.0", 0.7))
+        for arm, source in product(ARMS[1:], ["snow@5", "pgd@0.1"])
+        for target in (source, "clean@0")
+    ]
+    table = table_of(*cells)
+    missing = (table["arm"] == "identity") & (table["reference_tau"] == "1.0")
+    return table.assign(accuracy=table["accuracy"].mask(missing))
+
+
 EXAMPLES = {
     "strength": strength,
     "attack_transfer": attack_transfer,
@@ -296,6 +309,7 @@ EXAMPLES = {
     "regimes": regimes,
     "pareto": robustness,
     "learning_curve": lambda trials=1: losses(["snow@5", "pgd@0.1"], trials),
+    "matched_accuracy": matched,
     "published_cells": published,
     "published_heatmap": heatmap,
 }
@@ -351,7 +365,7 @@ def test_lines_differ_in_colour_and_in_black_and_white(kind):
     assert len(looks) == len(handles)
 
 
-@pytest.mark.parametrize("kind", [*TRANSFER, "learning_curve"])
+@pytest.mark.parametrize("kind", [*TRANSFER, "learning_curve", "matched_accuracy"])
 def test_two_networks_in_one_line_are_an_error(kind):
     table = EXAMPLES[kind]()
     other = table.assign(network=table["network"].str.replace("v2", "v3"))
@@ -359,7 +373,9 @@ def test_two_networks_in_one_line_are_an_error(kind):
         draw(kind, pd.concat([table, other]))
 
 
-@pytest.mark.parametrize("kind", ["strength", "layer_sweep", "trace_sweep", "input_noise"])
+@pytest.mark.parametrize(
+    "kind", ["strength", "layer_sweep", "trace_sweep", "input_noise", "matched_accuracy"]
+)
 def test_table_without_source_equal_to_target_is_an_error(kind):
     table = EXAMPLES[kind]()
     with pytest.raises(StudyError, match="no row has source = target"):
@@ -761,3 +777,26 @@ def test_learning_curves_have_fine_tuning_beside_the_noises_of_its_source():
     figure = draw("learning_curve", pd.concat([noisy, own], ignore_index=True))
     assert titles(figure) == titles(draw("learning_curve", noisy))
     assert all("fine_tuned" in lines(axis) for axis in figure.axes)
+
+
+# matched_accuracy
+
+
+def test_matched_accuracy_stands_over_the_clean_accuracy_that_arms_share():
+    table = matched(5)
+    figure = draw("matched_accuracy", table)
+    assert titles(figure) == ["snow@5", "pgd@0.1"]
+    for target, arm in product(titles(figure), ARMS[1:]):
+        own = table[(table["target"] == target) & (table["arm"] == arm)].dropna()
+        known = own.groupby("clean_accuracy")["accuracy"].mean().to_dict()
+        assert drawn(panel(figure, target), arm) == pytest.approx(known)
+    assert set(drawn(panel(figure, "snow@5"), "identity")) == {0.85, 0.9}
+    assert set(drawn(panel(figure, "snow@5"), "full")) == {0.7, 0.85, 0.9}
+
+
+def test_matched_accuracy_draws_two_tau_of_one_clean_accuracy_once():
+    table = matched(5)
+    again = table[table["reference_tau"] == "1.0"].assign(reference_tau="2.0")
+    both = draw("matched_accuracy", pd.concat([table, again], ignore_index=True))
+    for axis, other in zip(draw("matched_accuracy", table).axes, both.axes, strict=True):
+        assert drawn(axis, "full") == drawn(other, "full")

@@ -170,7 +170,7 @@ UNKNOWN = (
     "motion_blur, zoom_blur, gaussian_blur, snow, frost, fog, brightness, spatter, contrast, "
     "elastic_transform, pixelate, jpeg_compression, saturate, elastic, perspective, rotate, obstruction, "
     "fgm, pgd, auto_pgd, square, random_noise, pgd_eot, auto_pgd_eot, square_eot, pgd_l2_eot, "
-    "auto_pgd_l2_eot, rays_eot, auto_attack, auto_attack_l2, clean; "
+    "auto_pgd_l2_eot, rays_eot, auto_attack, auto_attack_l2, clean, validation; "
     "cifar10_c.NAME and imagenet_c.NAME with the NAME of a corruption; "
     "paired.NAME for images of your own (a NAME of a-z, 0-9 and _); ATTACK.NAME with a budget of its own"
 )

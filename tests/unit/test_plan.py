@@ -18,6 +18,7 @@ from noisetransfer.plan import (
     arms,
     evaluations,
     has_covariance,
+    is_matched,
     members,
     pairs,
     source_of,
@@ -598,3 +599,50 @@ def test_every_arm_with_a_source_has_its_baselines_in_the_same_experiment():
                 assert (regime, network, site, "0", "any", target, "none") in cells
                 plain = (regime, network, site, tau, "any", target, "identity")
                 assert tau == "unscaled" or plain in cells
+
+
+# clean validation accuracy
+
+
+VALIDATED = {"tau": [0.5, 2.0], "targets": ["own", "validation@0"]}
+
+
+def test_validation_images_are_jobs_of_their_own_and_of_their_split():
+    found = jobs(VALIDATED)
+    assert {job.suite: job.split for job in found if job.source != "any"} == {
+        "own": "test",
+        "validation@0": "validation",
+    }
+    for tau in ("0", "0.5", "2.0"):
+        assert plain(found, tau) == ["validation@0", "weather"]
+    assert {job for job in found if job.split == "test"} == {
+        *jobs(VALIDATED | {"targets": ["own"]})
+    }
+
+
+@pytest.mark.parametrize(
+    ("grids", "matched"),
+    [
+        ([VALIDATED], True),
+        ([VALIDATED | {"targets": ["own"]}], False),
+        ([VALIDATED | {"tau": 0.5}], False),
+        ([VALIDATED | {"tau": ["unscaled", 0.5]}], False),
+        (
+            [VALIDATED | {"tau": {"weather": 0.5, "blur": 2.0}, "sources": ["weather", "blur"]}],
+            False,
+        ),
+        ([VALIDATED | {"tau": 0.5}, VALIDATED | {"tau": 2.0}], True),
+        ([VALIDATED | {"tau": 0.5}, VALIDATED | {"tau": 2.0, "site": "L3"}], False),
+        ([VALIDATED | {"sources": []}], False),
+    ],
+)
+def test_arms_are_matched_where_full_is_validated_at_two_tau_of_one_noise(grids, matched):
+    grids = [
+        g | ({} if g.get("sources", True) else {"targets": ["clean@0", "validation@0"]})
+        for g in grids
+    ]
+    assert is_matched(study(*grids), "x") == matched
+    without = yaml.safe_load((ROOT / "config.yaml").read_text())["noise"] | {
+        "arms": ["none", "identity"]
+    }
+    assert not is_matched(study(*grids, noise=without), "x")

@@ -1,7 +1,7 @@
 """Every kind of experiment, run for real: its tables hold what was planned, its figures are there."""
 
 import json
-from itertools import combinations
+from itertools import combinations, product
 
 import pandas as pd
 import pytest
@@ -69,6 +69,7 @@ def test_a_table_holds_every_planned_cell_once(table, name):
     planned = {
         (STUDY.study, job.network, job.site, source, target, arm, job.tau, job.regime, trial)
         for job in evaluations(STUDY, name)
+        if job.split == "test"
         for source, targets in pairs(STUDY.suites, job.source, job.suite).items()
         for target in targets
         for arm in arms(STUDY.noise.arms, job.source, job.tau)
@@ -100,7 +101,7 @@ def test_gains_are_the_differences_to_their_arms(table, name):
 TAUS = {
     "attacks": {"0", "2.0"},
     "layer_sweep": {"0", "0.5"},
-    "trace_sweep": {"0", "unscaled", "0.5"},
+    "trace_sweep": {"0", "unscaled", "0.5", "2.0"},
     "adversarial_training": {"0", "2.0"},
     "input_noise": {"0", "0.5"},
     "cross": {"0", "2.0"},
@@ -153,11 +154,41 @@ def test_input_noise_is_another_network_under_the_same_targets(table):
 def test_experiments_that_share_evaluations_agree(table):
     layer = table("layer_sweep").query("site == 'L3'")
     for name in ("trace_sweep", "input_noise"):
-        shared = table(name).query("network == 'v2' and tau != 'unscaled'")
+        shared = table(name).query("network == 'v2' and tau in ['0', '0.5']")
         pd.testing.assert_frame_equal(
             shared[[*CELL, "accuracy"]].reset_index(drop=True),
             layer[[*CELL, "accuracy"]].reset_index(drop=True),
         )
+
+
+def test_arms_are_compared_at_the_clean_validation_accuracy_of_full(results, table):
+    found = pd.read_parquet(results / "tables/trace_sweep_matched.parquet")
+    keys = ["arm", "target", "reference_tau", "trial"]
+    arms = ["identity", "diagonal", "full"]
+    every = product(arms, ["clean@0", "motion_blur@5"], ["0.5", "2.0"], [0, 1])
+    assert sorted(found[keys].itertuples(index=False, name=None)) == sorted(every)
+    assert set(found["source"]) == {"motion_blur@5"}
+    images = found["clean_accuracy"] * 20 * 4  # a mean of two trials, where it would rise of two τ
+    assert images.to_numpy() == pytest.approx(images.round().to_numpy())
+    full = found[(found["arm"] == "full") & (found["reference_tau"] == "2.0")]
+    assert full["tau"].to_numpy() == pytest.approx(2.0)
+    tested = table("trace_sweep").query("arm == 'full' and tau == '2.0'")
+    on = ["source", "target", "trial"]
+    pd.testing.assert_series_equal(
+        full.set_index(on)["accuracy"].sort_index(), tested.set_index(on)["accuracy"].sort_index()
+    )
+    page = (ROOT / "docs/tables.md").read_text().split("_matched")[1].split("\n## ")[0]
+    assert [column for column in found if f"`{column}`" not in page] == []
+
+
+def test_validation_images_are_in_records_of_their_own_and_in_no_table(results):
+    records = [pd.read_parquet(p) for p in results.glob("evaluation/**/validation@0/*.parquet")]
+    validated = pd.concat(records)
+    tested = pd.read_parquet(next(results.glob("evaluation/**/blur/*.parquet")))
+    assert validated["image"].nunique() == 20
+    assert not set(validated["image"]) & set(tested["image"])
+    for path in (results / "tables").glob("*.csv"):
+        assert "validation@0" not in path.read_text()
 
 
 CROSSED = ["pgd@0.05", "pgd@0.1", "auto_pgd@0.1", "square@0.1"]

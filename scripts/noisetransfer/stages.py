@@ -60,7 +60,7 @@ def silence_spec(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _covariances(args: argparse.Namespace) -> Mapping[str, Sequence[Covariance | None]]:
-    if not args.covariance:
+    if not args.sources or not args.covariance:
         return {source: [None] for source in args.sources}
     return _read_covariances(args.covariance, tuple(args.sources))
 

@@ -499,11 +499,13 @@ FAULTS = {
     ),
     "fine-tuning under noise at test": (
         {f"{EXPERIMENT}.controls": FINE_TUNED, f"{EXPERIMENT}.regime": ["retrain", "tested_only"]},
-        "experiments.transfer.regime: tested_only: control fine_tuned has no noise",
+        "experiments.transfer.regime: tested_only: control fine_tuned has no noise; allowed beside it: "
+        "retrain. Write the other regimes as another item of the experiment",
     ),
     "fine-tuning of no suffix": (
         {f"{EXPERIMENT}.controls": FINE_TUNED, f"{EXPERIMENT}.regime": "inference"},
-        "experiments.transfer.regime: inference: control fine_tuned has no noise",
+        "experiments.transfer.regime: inference: control fine_tuned has no noise; allowed beside it: "
+        "retrain. Write the other regimes as another item of the experiment",
     ),
     "check of gains without their arms": (
         {"noise.arms": ["none", "diagonal"]},

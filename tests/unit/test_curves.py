@@ -752,8 +752,8 @@ def test_fine_tuning_stands_at_every_tau_of_its_source():
         found = drawn(axis, "fine_tuned")
         assert found == pytest.approx(means(table, "strength", arm="fine_tuned"))
     swept = draw("trace_sweep", table)
-    axis = panel(swept, "snow@3")
-    (level,) = means(table[table["target"] == "snow@3"], "arm", arm="fine_tuned").values()
+    axis = panel(swept, "snow@5")
+    (level,) = means(table[table["target"] == "snow@5"], "arm", arm="fine_tuned").values()
     assert drawn(axis, "fine_tuned") == pytest.approx({0: level, 1: level})
     assert ticks(axis) == ["0.5", "2.0"]
 
@@ -764,8 +764,8 @@ def test_fine_tuning_alone_is_drawn_at_no_tau():
 
 
 def test_fine_tuning_is_drawn_where_it_was_run_among_regimes():
-    others = [crossed(SNOW, 3, regime=regime) for regime in ("retrain", "trained_only")]
-    table = pd.concat([*others, with_fine_tuning([])], ignore_index=True)
+    off = crossed(SNOW, 3, ["full"], regime="trained_only")
+    table = pd.concat([with_fine_tuning(["0.5"]), off], ignore_index=True)
     axis = panel(draw("regimes", table), "snow@3")
     (level,) = means(table[table["target"] == "snow@3"], "arm", arm="fine_tuned").values()
     assert drawn(axis, "fine_tuned") == pytest.approx({0: level})

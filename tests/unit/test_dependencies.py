@@ -54,7 +54,8 @@ USES = {
     "fit_covariance": f"covariance ranks selection halves networks devices artifacts {LOADING}",
     "pool_covariances": "pooling covariance ranks artifacts",
     "evaluate": f"evaluation linear stages attacks noise networks arms covariance {LOADING}",
-    "retrain_suffix": f"retraining fine_tuning training suffixes stages noise arms networks {LOADING}",
+    "retrain_suffix": "retraining fine_tuning training suffixes stages noise arms covariance networks "
+    + LOADING,
     "modify_images": "modifications corruptions cifar_corruptions randomness",
     "read_modified": "corrupted_sets datasets folders archives modifications artifacts",
     "attack_images": f"attacks networks randomness {LOADING}",

@@ -54,10 +54,11 @@ def test_every_stage_ran(results):
 
 @pytest.mark.parametrize("name", STUDY.experiments)
 def test_tables_and_figures_are_there(results, name):
-    kinds = [*STUDY.figures_of(name), *(["published_cells"] if name in STUDY.checks else [])]
+    compared = name in STUDY.checks and STUDY.checks[name].published_cells
+    kinds = [*STUDY.figures_of(name), *(["published_cells"] if compared else [])]
     if kinds == [HEATMAP]:
         gains = "accuracy", "gain_over_none", "gain_over_identity"
-        kinds = [*gains, "geometry", "spectra"]
+        kinds = [*gains, "clustered", "geometry", "spectra"]
     drawn = {path.name for path in (results / "figures").glob(f"{name}_*")}
     assert drawn == {f"{name}_{kind}.{suffix}" for kind in kinds for suffix in FORMATS}
     assert all((results / "figures" / figure).stat().st_size > 5000 for figure in drawn)
@@ -105,6 +106,7 @@ TAUS = {
     "adversarial_training": {"0", "2.0"},
     "input_noise": {"0", "0.5"},
     "cross": {"0", "2.0"},
+    "audit": {"0", "2.0"},
     "controls": {"0", "0.5"},
 }
 
@@ -274,6 +276,21 @@ def test_the_noise_is_on_where_the_regime_says(results):
     certain = draws["trained_only"]["draws_correct"].isin([0, 2])
     assert certain.all()  # the same in both passes
     assert not draws["tested_only"]["draws_correct"].isin([0, 2]).all()
+
+
+def test_an_audit_judges_every_noise_and_checks_the_attacks(results, table):
+    judged = table("audit_verdicts")
+    assert set(judged["arm"]) == {"identity", "diagonal", "full"}
+    assert set(judged["verdict"]) <= {"absent", "holds", "shrinks", "vanishes"}
+    audited = table("audit_audit")
+    assert {"pgd", "pgd_eot", "pgd_eot.m1", "one_draw", "competent"} == set(audited["attack"])
+    assert set(audited.query("attack == 'pgd_eot.m1'")["passes"]) == {1}
+    probes = table("audit_probes")
+    assert probes["zero_gradients"].between(0, 1).all()
+    assert probes.query("arm != 'none'")["trace"].between(0.8, 1.2).all()
+    checks = [check["check"] for check in json.loads((results / "checks/audit.json").read_text())]
+    assert "accuracy under pgd_eot minus under pgd_eot.m1" in checks
+    assert any("covariance of the injected noise" in check for check in checks)
 
 
 def test_learning_curves_have_every_suffix(results, table):

@@ -73,7 +73,8 @@ def clean_curve(cells: pd.DataFrame) -> pd.Series[float]:
     Args:
         cells: of one noise: columns scale (τ, a number), accuracy; a row for each trial.
     """
-    means = cells.groupby("scale")["accuracy"].mean()
+    # rounded: equal counts are to be equal whatever the order of their sum
+    means = cells.groupby("scale")["accuracy"].mean().round(12)
     return pd.Series(isotonic_regression(means, increasing=False).x, index=means.index)
 
 

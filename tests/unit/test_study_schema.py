@@ -17,6 +17,7 @@ from noisetransfer.attacks import ATTACKS
 from noisetransfer.config import AUDIT, CURVES, HEATMAP, load
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import MODIFICATIONS, STRENGTHS, parse
+from noisetransfer.regimes import REGIMES
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "studies/study.schema.json"
@@ -234,7 +235,7 @@ def test_every_key_is_described():
 
 @pytest.mark.parametrize(
     "names",
-    [list(ARMS), list(ACTIVATIONS), [HEATMAP, AUDIT, *CURVES], ["retrain", "inference"]],
+    [list(ARMS), list(ACTIVATIONS), [HEATMAP, AUDIT, *CURVES], list(REGIMES)],
     ids=["arms", "activations", "figures", "regimes"],
 )
 def test_allowed_names_are_listed(names):

@@ -46,11 +46,13 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	touch $@
 
+# unit tests on all cores; those of the workflow start jobs on all of them themselves
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit
+	$(BIN)/python -m pytest tests/workflow
 
-test-all: install
-	$(BIN)/python -m pytest tests
+test-all: test
+	$(BIN)/python -m pytest tests/acceptance
 
 schema: install
 	PYTHONPATH=scripts $(BIN)/python -m noisetransfer.study_schema studies/study.schema.json

@@ -433,6 +433,8 @@ def stage(folder: Path, **bounds: Any) -> Path:
         "published_cells": folder / "cells.csv",
         "report": folder / "out" / "report.json",
         "cells": folder / "out" / "cells.parquet",
+        "records": [],
+        "probes": None,
     }
     main(argparse.Namespace(**options))
     return folder / "out"

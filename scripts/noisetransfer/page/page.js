@@ -25,6 +25,7 @@
   const escaped = text => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const signed = (value, digits) =>
     value.toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace(/^(-?)0\./, "$1.").replace("-", "−");
+  const chance = p => p < 1e-4 ? "p < .0001" : `p ${signed(p, 4)}`;
   const element = (name, text, attributes = {}) => {
     const made = Object.assign(document.createElement(name), attributes);
     if (text !== undefined) made.textContent = text;
@@ -44,7 +45,7 @@
       : signed(cells[key][cell], 3) + interval(key, cell);
     const facts = cell => [
       ...Object.entries(own.facts).map(([key, title]) => [title, number(key, cell)
-        + (cells[key + "_p_adjusted"]?.[cell] == null ? "" : `, p ${cells[key + "_p_adjusted"][cell].toFixed(4)} adjusted`)]),
+        + (cells[key + "_p_adjusted"]?.[cell] == null ? "" : `, ${chance(cells[key + "_p_adjusted"][cell])} adjusted`)]),
       ["test images", cells.n[cell].toLocaleString("en")], ["trials", cells.trials[cell]]];
     const heading = cell => `${cells.arm[cell]} noise`
       + (cells.source[cell] === "any" ? "" : ` of ${cells.source[cell]}`) + `, tested under ${cells.target[cell]}`;

@@ -17,7 +17,7 @@ def compared(experiment):
         job
         for job in plan.evaluations(STUDY, experiment)
         if job.source != NO_SOURCE and job.tau != UNSCALED
-        if plan.has_covariance(job.source)
+        if not plan.apart(job.source)  # a control compares nothing anew
     ]
     places = dict.fromkeys((job.network, job.site) for job in jobs)
     groups = [[j for j in jobs if (j.network, j.site) == place] for place in places]

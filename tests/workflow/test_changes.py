@@ -10,6 +10,8 @@ DRAW = {"plot_experiment": 1, "require_checks": 1, **END}
 CHECK = {"check_results": 1, **DRAW}
 TABLE = {"tabulate_results": 1, "summarise_results": 1, "plot_transfer": 1, **CHECK}
 SOURCE = {"fit_covariance": 1, "retrain_suffix": 1, "evaluate": 1, **TABLE}
+GEOMETRY = {"average_classes": 1, "compare_covariances": 1, "plot_geometry": 1}
+THIRD = {**SOURCE, **GEOMETRY, "show_noise": 3}  # the tiny study has two: too few to be compared
 NOISES = 4  # none, identity, two sources
 SHAPED = {"fit_covariance": 2, "retrain_suffix": NOISES, "evaluate": NOISES, **TABLE}
 NETWORK = {"train_network": 1, "record_activations": 1, "attack_images": 1, **SHAPED}
@@ -116,14 +118,14 @@ CRAFTED = {"attack_images": 1, "plot_modifications": 1, **SOURCE, "evaluate": NO
 
 EDITS = {
     # the study
-    "a source": (transfer(more_sources=["snow@5"]), {"modify_images": 1, **SOURCE}),
+    "a source": (transfer(more_sources=["snow@5"]), {"modify_images": 1, **THIRD}),
     "an attack as a source": (
         transfer(more_sources=["pgd@0.2"]),
-        {"attack_images": 1, "plot_modifications": 1, **SOURCE},
+        {"attack_images": 1, "plot_modifications": 1, **THIRD},
     ),
     "sources as a suite": (
         suite("sources", "weather", ["snow@5", "fog@5"]),
-        {"modify_images": 2, **SOURCE},
+        {"modify_images": 2, **THIRD},
     ),
     "another strength of a source": (BRIGHTER, {"modify_images": 1, **SOURCE}),
     "a target": (transfer(more_targets=["snow@5"]), SNOW),

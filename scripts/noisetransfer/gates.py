@@ -46,9 +46,10 @@ _IMAGE = [name for name in CELL if name not in ("target", "trial")]
 def gates(records: pd.DataFrame, budgets: Mapping[str, Budget]) -> list[Check]:
     """Check the order of all attacks at one ε that were targets of the same networks on the same images.
 
-    A stronger attack is one that stands behind another in `ORDER` and sees the noisy network, with the
-    greatest effort of those that the records hold; or the same attack with more draws, steps or restarts and
-    an else equal budget. A study fails by a gate only if the stronger attack is an adaptive one.
+    A stronger attack is one that stands behind another in `ORDER`, sees the noisy network and has no fewer
+    restarts, with the greatest effort of those that the records hold; or the same attack with more draws,
+    steps or restarts and an else equal budget. A study fails by a gate only if the stronger attack is an
+    adaptive one.
 
     Args:
         records: of evaluations: columns `statistics.CELL`, image, label, prediction.
@@ -79,12 +80,17 @@ def ordered(budgets: Mapping[str, Budget]) -> Iterator[tuple[str, str]]:
     for weak, strong in product(open_eyed, repeat=2):
         pair = open_eyed[weak], open_eyed[strong]
         behind = (pair[0]["attack"], pair[1]["attack"]) in ORDER
-        if _same_but_more(*pair) or (behind and _greatest(strong, open_eyed)):
+        rivals = {n: b for n, b in open_eyed.items() if _restarts(b) >= _restarts(pair[0])}
+        if _same_but_more(*pair) or (behind and strong in rivals and _greatest(strong, rivals)):
             yield weak, strong
 
 
 def _effort(budget: Budget) -> tuple[int, ...]:
     return tuple(int(budget.get(key, 1)) for key in EFFORT)
+
+
+def _restarts(budget: Budget) -> int:
+    return int(budget.get("restarts", 1))
 
 
 def _rest(budget: Budget) -> dict[str, Any]:

@@ -3,6 +3,7 @@ import json
 import re
 import shlex
 from dataclasses import asdict
+from functools import cache
 
 from noisetransfer import dependencies, modifications, plan
 from noisetransfer.arms import FINE_TUNED, NO_NOISE, NO_SOURCE, UNSCALED
@@ -57,6 +58,7 @@ VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
 CLUSTERED = "clustered"
 SUMMARIES = ["summary", "families", "variance", "robustness"]
 GEOMETRIES = ["geometry", "spectra"]
+FEWEST_COMPARED = 3  # modifications: of two, no correlation could be tested
 
 
 wildcard_constraints:
@@ -623,3 +625,62 @@ def results_of(experiment):
     checked = STUDY.checks.keys() & {experiment}
     passed = [f"{CHECKS}.passed".format(experiment=name) for name in checked]
     return [*made_of(experiment), *passed]
+
+
+@cache
+def compared(experiment):
+    """The noises of a heatmap whose covariances are compared; none where too few sources are targets too."""
+    if HEATMAP not in STUDY.figures_of(experiment):
+        return []
+    if not {"full", "identity"} <= {*STUDY.noise.arms}:
+        return []
+    jobs = [
+        job
+        for job in plan.evaluations(STUDY, experiment)
+        if job.source != NO_SOURCE and job.tau != UNSCALED
+        if not plan.apart(job.source)  # a control compares nothing anew
+    ]
+    places = dict.fromkeys((job.network, job.site) for job in jobs)
+    groups = [[j for j in jobs if (j.network, j.site) == place] for place in places]
+    return [
+        job
+        for group in groups
+        if len(crossed(group)) >= FEWEST_COMPARED
+        for job in group
+    ]
+
+
+def crossed(jobs):
+    """The modifications that are source of one cell and target of another, source ≠ target."""
+    cells = [
+        (own, target)
+        for job in jobs
+        for own, targets in pairs_of(job).items()
+        for target in targets
+    ]
+    sources = {own for own, _ in cells}
+    other = [cell for cell in cells if cell[0] != cell[1] and cell[1] in sources]
+    return {name for cell in other for name in cell}
+
+
+def fits_of(experiment):
+    """Every covariance of an experiment once, as network, site, source and trials."""
+    names = [
+        (job.network, job.site, job.source, PRETRAINED if pretrained else block)
+        for job in compared(experiment)
+        for pretrained in [is_pretrained(job.network)]
+        for block in STUDY.trials
+    ]
+    keys = "network", "site", "source", "trials"
+    return [dict(zip(keys, name)) for name in dict.fromkeys(names)]
+
+
+def samples_of(experiment):
+    """The sheets that show what the noises of an experiment do, in the first trial."""
+    names = [
+        SAMPLES.format(**asdict(job), trials=PRETRAINED if pretrained else block)
+        for job in compared(experiment)
+        for pretrained in [is_pretrained(job.network)]
+        for block in STUDY.trials[:1]
+    ]
+    return [f"{name}.{format}" for name in dict.fromkeys(names) for format in FORMATS]

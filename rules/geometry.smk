@@ -1,65 +1,6 @@
 # Geometry of the covariances of an experiment, and whether it tells how their noise transfers.
 
 
-from functools import cache
-
-FEWEST = 3  # modifications: of two, no correlation could be tested
-
-
-@cache
-def compared(experiment):
-    """The noises of a heatmap whose covariances are compared; none where too few sources are targets too."""
-    if HEATMAP not in STUDY.figures_of(experiment):
-        return []
-    if not {"full", "identity"} <= {*STUDY.noise.arms}:
-        return []
-    jobs = [
-        job
-        for job in plan.evaluations(STUDY, experiment)
-        if job.source != NO_SOURCE and job.tau != UNSCALED
-        if not plan.apart(job.source)  # a control compares nothing anew
-    ]
-    places = dict.fromkeys((job.network, job.site) for job in jobs)
-    groups = [[j for j in jobs if (j.network, j.site) == place] for place in places]
-    return [job for group in groups if len(crossed(group)) >= FEWEST for job in group]
-
-
-def crossed(jobs):
-    """The modifications that are source of one cell and target of another, source ≠ target."""
-    cells = [
-        (own, target)
-        for job in jobs
-        for own, targets in pairs_of(job).items()
-        for target in targets
-    ]
-    sources = {own for own, _ in cells}
-    other = [cell for cell in cells if cell[0] != cell[1] and cell[1] in sources]
-    return {name for cell in other for name in cell}
-
-
-def fits_of(experiment):
-    """Every covariance of an experiment once, as network, site, source and trials."""
-    names = [
-        (job.network, job.site, job.source, PRETRAINED if pretrained else block)
-        for job in compared(experiment)
-        for pretrained in [is_pretrained(job.network)]
-        for block in STUDY.trials
-    ]
-    keys = "network", "site", "source", "trials"
-    return [dict(zip(keys, name)) for name in dict.fromkeys(names)]
-
-
-def samples_of(experiment):
-    """The sheets that show what the noises of an experiment do, in the first trial."""
-    names = [
-        SAMPLES.format(**asdict(job), trials=PRETRAINED if pretrained else block)
-        for job in compared(experiment)
-        for pretrained in [is_pretrained(job.network)]
-        for block in STUDY.trials[:1]
-    ]
-    return [f"{name}.{format}" for name in dict.fromkeys(names) for format in FORMATS]
-
-
 rule average_classes:
     input:
         code=lambda w: code_for("average_classes", w.network),

@@ -128,11 +128,12 @@ rule tabulate_audit:
     params:
         code=version_of(code_of("tabulate_audit")),
         budgets=lambda w: json.dumps(budgets_of(w.experiment)),
+        seed=STUDY.seed,
     message:
         "Audit of experiment {wildcards.experiment}"
     shell:
         "python scripts/tabulate_audit.py --records {input.records} --budgets {params.budgets:q}"
-        " --probed {input.probes} --audit {output.audit} --verdicts {output.verdicts}"
+        " --seed {params.seed} --probed {input.probes} --audit {output.audit} --verdicts {output.verdicts}"
         " --probes {output.probes} 2> {log}"
 
 

@@ -17,7 +17,7 @@ def main(args: argparse.Namespace) -> None:
     worst = worst_cases(found, args.budgets)
     tables = {
         "audit": audit_table(pd.concat([found, worst], ignore_index=True), args.budgets),
-        "verdicts": verdicts(worst),
+        "verdicts": verdicts(worst, args.seed),
         "probes": pd.concat(map(read_table, args.probed), ignore_index=True),
     }
     for name, table in tables.items():
@@ -34,6 +34,7 @@ if __name__ == "__main__":
         required=True,
         help='of the attacks: {"pgd.weak": {"attack": "pgd", "steps": 5, …}}',
     )
+    options.add_argument("--seed", type=int, required=True, help="seed of the study")
     options.add_argument("--probed", type=Path, nargs="+", required=True, help="of probe_noise")
     for table in ("audit", "verdicts", "probes"):
         options.add_argument(

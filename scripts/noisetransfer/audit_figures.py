@@ -188,7 +188,7 @@ def _note(shown: pd.DataFrame, judged: pd.DataFrame) -> str:
     return textwrap.fill(
         f"Mean over {trials} trials of {n} images; noise shaped by {sources}. Rings: least effort after "
         "which more lowers the accuracy by no more than .01. Gains: hollow, under attacks through one draw a "
-        "gradient; filled, under the worst of all attacks on each image; bars: 95% interval over images, of "
-        "these trials.",
+        "gradient; filled, under the worst of all attacks on each image; bars: 95% interval, resampled "
+        f"{' or '.join(sorted(judged['resampled'].unique()))}.",
         175,
     )

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 from scipy.special import gammaln
-from scipy.stats import t
 
 from noisetransfer.errors import StudyError
-from noisetransfer.intervals import CONFIDENCE
 from noisetransfer.modifications import FLOOR
+from noisetransfer.randomness import key
+from noisetransfer.regimes import without_noise
 from noisetransfer.statistics import CELL
+from noisetransfer.uncertainty import interval, sampled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -130,24 +131,26 @@ def audit_table(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFr
             f"error_in_{TRIES}": 1 - means["all_right"],
         }
     ).reset_index()
-    for key in _BUDGET:
-        table[key] = table["attack"].map({name: own.get(key) for name, own in budgets.items()})
+    for part in _BUDGET:
+        table[part] = table["attack"].map({name: own.get(part) for name, own in budgets.items()})
     return table
 
 
-def verdicts(found: pd.DataFrame, over: Iterable[str] = ("none", "identity")) -> pd.DataFrame:
+def verdicts(
+    found: pd.DataFrame, seed: int, over: Iterable[str] = ("none", "identity")
+) -> pd.DataFrame:
     """Say of every noise and ε what a competent attacker leaves of its gain.
 
     Args:
         found: as from `worst_cases`.
+        seed: of the study; keys the bootstrap.
         over: arms whose accuracy under their own worst attacks is subtracted, of the same trial and image;
-            identity's at the same τ.
+            identity's at the same τ. Arm none is that of `regimes.without_noise`.
 
     Returns:
         columns study, network, site, source, arm, tau, regime, epsilon, over, n (images), trials,
-        gain_one_draw and gain_competent (each with _low, _high), verdict (see `verdict`). Intervals are
-        those of the mean over images of each image's mean over trials (Student's t): conditional on the
-        trials, whose number is too small in most studies to say more.
+        gain_one_draw and gain_competent (each with _low, _high, see `uncertainty.interval`), resampled (what
+        counts as a sample), verdict (see `verdict`).
     """
     right = found.pivot_table(
         index=[*NOISE, "epsilon", "image"], columns="attack", values="right", observed=True
@@ -158,14 +161,17 @@ def verdicts(found: pd.DataFrame, over: Iterable[str] = ("none", "identity")) ->
             "an audit needs an attack through one draw a gradient and an adaptive one at one ε"
         )
     rows = right.dropna().reset_index()
-    frames = [_against(rows, arm) for arm in over if arm in set(rows["arm"])]
+    frames = [_against(rows, arm, seed) for arm in over if arm in set(rows["arm"])]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _against(rows: pd.DataFrame, reference: str) -> pd.DataFrame:
+def _against(rows: pd.DataFrame, reference: str, seed: int) -> pd.DataFrame:
     """Return the verdicts on the gains over one arm."""
-    keys = ["study", "network", "site", "regime", "trial", "epsilon", "image"]
+    keys = ["study", "network", "site", "against", "trial", "epsilon", "image"]
     keys += ["tau"] if reference == "identity" else []
+    # arm none is the same whether noise would be on in training or at test
+    regimes = rows["regime"].map(without_noise) if reference == "none" else rows["regime"]
+    rows = rows.assign(against=regimes)
     base = rows[rows["arm"] == reference][[*keys, ONE_DRAW, COMPETENT]]
     shaped = rows[~rows["arm"].isin(["none", reference])]
     gains = shaped.merge(base, on=keys, suffixes=("", "_base"))
@@ -173,37 +179,32 @@ def _against(rows: pd.DataFrame, reference: str) -> pd.DataFrame:
         gains[f"gain_{name}"] = gains[name].astype(float) - gains[f"{name}_base"].astype(float)
     groups = [name for name in NOISE if name != "trial"] + ["epsilon"]
     found = [
-        dict(zip(groups, key, strict=True), over=reference, **_judged(own))
-        for key, own in gains.groupby(groups, observed=True)
+        dict(zip(groups, names, strict=True), over=reference)
+        | _judged(own, key(seed, "audit", reference, *map(str, names)))
+        for names, own in gains.groupby(groups, observed=True)
     ]
     return pd.DataFrame(found)
 
 
-def _judged(gains: pd.DataFrame) -> dict[str, Any]:
-    images = gains.groupby("image")[[f"gain_{ONE_DRAW}", f"gain_{COMPETENT}"]].mean()
-    row: dict[str, Any] = {"n": len(images), "trials": gains["trial"].nunique()}
-    for name in images:
-        mean, low, high = _interval(images[name].to_numpy())
-        row |= {str(name): mean, f"{name}_low": low, f"{name}_high": high}
-    before, after = (f"gain_{name}" for name in (ONE_DRAW, COMPETENT))
+def _judged(gains: pd.DataFrame, seed: int) -> dict[str, Any]:
+    before, after = names = [f"gain_{name}" for name in (ONE_DRAW, COMPETENT)]
+    trials = gains["trial"].nunique()
+    row: dict[str, Any] = {"n": gains["image"].nunique(), "trials": trials}
+    for name in names:
+        values = gains.pivot(index="trial", columns="image", values=name).to_numpy()
+        low, high = interval(values, "difference", np.random.default_rng(seed))
+        row |= {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
+    row["resampled"] = sampled(trials)
     judged = verdict(row[before], row[f"{before}_low"], row[after], row[f"{after}_low"])
     return row | {"verdict": judged}
-
-
-def _interval(values: NDArray[np.floating]) -> tuple[float, float, float]:
-    """Return the mean and its confidence interval."""
-    mean, n = float(values.mean()), len(values)
-    error = float(values.std(ddof=1)) / n**0.5 if n > 1 else np.inf
-    half = float(t.ppf((1 + CONFIDENCE) / 2, max(1, n - 1))) * error
-    return mean, mean - half, mean + half
 
 
 def verdict(before: float, before_low: float, after: float, after_low: float) -> Verdict:
     """Name in one word what is left of a gain.
 
     Args:
-        before: gain under attacks through one draw a gradient; before_low: lower end of its interval.
-        before_low: see before.
+        before: gain under attacks through one draw a gradient.
+        before_low: lower end of its interval.
         after: gain under a competent attacker.
         after_low: lower end of its interval.
 

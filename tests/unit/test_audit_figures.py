@@ -62,7 +62,7 @@ def tables():
     frames += [records(a, place, 0.2) for a in ("pgd", "auto_pgd_eot") for place in (0, 1)]
     found = attacked(pd.concat(frames), BUDGETS)
     worst = worst_cases(found, BUDGETS)
-    return audit_table(pd.concat([found, worst]), BUDGETS), verdicts(worst), PROBES
+    return audit_table(pd.concat([found, worst]), BUDGETS), verdicts(worst, 0), PROBES
 
 
 @pytest.fixture(scope="module")

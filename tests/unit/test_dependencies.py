@@ -72,7 +72,7 @@ USES = {
     "summarise_results": "summary families components corruption_error outcomes uncertainty",
     "tabulate_losses": "losses",
     "tabulate_matched": "matching statistics arms artifacts",
-    "tabulate_audit": "auditing intervals statistics modifications",
+    "tabulate_audit": "auditing uncertainty statistics modifications",
     "plot_audit": "audit_figures auditing looks",
     "plot_experiment": "curves looks figures intervals statistics variants modifications",
     "check_results": "checks gates statistics intervals modifications",

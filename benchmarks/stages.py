@@ -26,7 +26,7 @@ START = (
     "import torch, noisetransfer.evaluation;"
     "torch.zeros(1, device='cuda' if torch.cuda.is_available() else 'cpu')"
 )
-PREPARING = "retrieve_dataset", "prepare_dataset", "modify_images"
+PREPARING = "retrieve_dataset", "prepare_dataset", "modify_images", "redraw_images"
 """Stages that run but are not counted: their files are made once for all studies of a dataset."""
 
 

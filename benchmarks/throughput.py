@@ -34,6 +34,8 @@ TARGET = device()
 RANK, BATCH, RUNS = 256, 16, 2
 SITES = ("layer4", "layer3", "layer2", "layer1")
 SOURCES, DRAWS = 3, 3
+TARGETS = (1, 3)
+"""Modifications that are tested at once: they share every draw."""
 TESTED = 64
 """Most images that are tested at once; the study takes 250 on a CPU, or what fits 2 GiB."""
 
@@ -42,50 +44,61 @@ TESTED = 64
 def main(sites: list[str]) -> None:
     torch.manual_seed(0)
     network = torchvision.models.resnet50(weights=None).eval().to(TARGET)
-    print(
-        "| site | d | noisy over plain pass (ms an image) | cost | images tested at once | ms an image: "
-        "prefix | S × K suffixes alone | prefix, suffixes and noise | cost over suffixes |"
-    )
-    print("| --- | --: | --- | --: | --: | --: | --: | --: | --: |")
+    print("| site | d | noisy over plain pass (ms an image) | cost |\n| --- | --: | --- | --: |")
     for site in sites or SITES:
-        print("| " + " | ".join(row(network, site)) + " |", flush=True)
+        print("| " + " | ".join(injected(network, site)) + " |", flush=True)
+    print(
+        "\n| site | images tested at once | targets | ms an image and target: prefix | S × K suffixes "
+        "alone | prefix, suffixes and noise | cost over suffixes |"
+    )
+    print("| --- | --: | --: | --: | --: | --: | --: |")
+    for site in sites or SITES:
+        for targets in TARGETS:
+            print("| " + " | ".join(tested(network, site, targets)) + " |", flush=True)
     print()
     print("| d | naive noise | milliseconds an image | ours |\n| --: | --- | --: | --: |")
     for cells in naive():
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def row(network: nn.Module, site: str) -> Iterable[str]:
+def injected(network: nn.Module, site: str) -> Iterable[str]:
     images = torch.rand(BATCH, 3, 224, 224, device=TARGET)
     shape = activation_shape(network, site, images[:1])
-    noise = random_noise(site, shape)
-    noisy = inject(network, site, noise)
+    noisy = inject(network, site, random_noise(site, shape))
     plain, with_noise = least(lambda: network(images), lambda: noisy(images))
     yield from (site, f"{shape.numel():,}")
     yield f"{1e3 * with_noise / BATCH:.1f} over {1e3 * plain / BATCH:.1f}"
     yield f"{100 * (with_noise / plain - 1):.1f}%"
-    many = images_at_once(TARGET, 4 * (STATES + 1) * SOURCES * shape.numel())
-    images = torch.rand(min(TESTED, many), 3, 224, 224, device=TARGET)
-    took = least(*transfer(network, images, site, noise.factors))
-    prefix, suffixes, whole = (1e3 * seconds / len(images) for seconds in took)
-    yield from (str(len(images)), f"{prefix:.1f}", f"{suffixes:.1f}", f"{whole:.1f}")
+
+
+def tested(network: nn.Module, site: str, targets: int) -> Iterable[str]:
+    shape = activation_shape(network, site, torch.rand(1, 3, 224, 224, device=TARGET))
+    many = images_at_once(TARGET, 4 * (STATES + targets) * SOURCES * shape.numel())
+    images = torch.rand(targets, min(TESTED, many), 3, 224, 224, device=TARGET)
+    took = least(*transfer(network, images, site, random_noise(site, shape).factors))
+    prefix, suffixes, whole = (1e3 * seconds / images[:, :, 0, 0, 0].numel() for seconds in took)
+    yield from (site, str(images.shape[1]), str(targets))
+    yield from (f"{prefix:.1f}", f"{suffixes:.1f}", f"{whole:.1f}")
     yield f"{100 * ((whole - prefix) / suffixes - 1):.1f}%"
 
 
 def transfer(
     network: nn.Module, images: Tensor, site: str, factors: Factors
 ) -> Iterable[Callable[[], object]]:
-    """Yield the prefix; S sources × K draws without noise, behind it; and all, as the study tests them."""
+    """Yield the prefix; S sources × K draws without noise, behind it; and all, as the study tests them.
+
+    Each for images (T, B, 3, 224, 224) of T targets.
+    """
     parts = cut(network, site, (3, 224, 224))
     sampler = NoiseSampler.of([[factors]] * SOURCES, TARGET, seed=0, trials=[0])
     stacked = NoisyNetworks(parts.prefix, parts.suffix, None, sampler).at_logits(parts.shape)
-    count = len(images)
+    count = images.shape[1]
     indices, labels = torch.arange(count, device=TARGET), torch.zeros(count, device=TARGET)
-    views = {"clean@0": View(range(SOURCES), images)}
-    states = stacked.prefix(images)
+    views = {f"target {i}": View(range(SOURCES), own) for i, own in enumerate(images)}
+    states = stacked.prefix(images[0])
     many = states.repeat(SOURCES, *[1] * (states.dim() - 1))
-    yield lambda: stacked.prefix(images)
-    yield lambda: [stacked.suffix(many) for _ in range(DRAWS)]
+    yield lambda: [stacked.prefix(own) for own in images]
+    yield lambda: [stacked.suffix(many) for _ in range(DRAWS * len(images))]
     yield lambda: score(stacked, views, labels, indices, passes=DRAWS)
 
 

@@ -26,6 +26,9 @@ from noisetransfer.variants import variant
 RESULTS = f"results/{STUDY.study}"
 DATA = f"{RESULTS}/data/{{dataset}}"
 MODIFIED = f"{RESULTS}/modified/{{dataset}}/{{modification}}/{{split}}.safetensors"
+REDRAWN = (
+    f"{RESULTS}/modified/{{dataset}}/{{modification}}/{{trials}}/{{split}}.safetensors"
+)
 ATTACKED = f"{RESULTS}/modified/{{dataset}}/{{attack}}/{{network}}/{{trials}}/{{split}}.safetensors"
 NETWORK = f"{RESULTS}/networks/{{network}}/{{trials}}.safetensors"
 WEIGHTS = f"{RESULTS}/weights/{{network}}.safetensors"
@@ -134,6 +137,23 @@ def is_stored(modification):
     return modifications.parse(modification)[0].kind not in ("attack", "clean")
 
 
+def images_of_modification(modification, dataset, split, network, trials):
+    """The file of the images of a split as a modification makes them: for all trials, or each its own."""
+    if is_attack(modification):
+        pattern = ATTACKED
+    elif STUDY.datasets[dataset].redraw_per_trial and is_made(modification):
+        pattern = REDRAWN
+    else:
+        pattern = MODIFIED
+    paths = {"dataset": dataset, "split": split, "network": network, "trials": trials}
+    return pattern.format(modification=modification, attack=modification, **paths)
+
+
+def is_made(modification):
+    """Whether its images are made from those of the dataset alone, not read and not crafted."""
+    return modifications.parse(modification)[0].kind in ("corruption", "transform")
+
+
 def is_pretrained(network):
     return STUDY.network(network).pretrained is not None
 
@@ -229,7 +249,10 @@ def memory_of_images(w, attempt):
     """MB of the images of a split, as bytes and as float32 and both once more, and of the libraries."""
     section = STUDY.datasets[w.dataset]
     shape = find(id_of(w.dataset), resize=section.resize, crop=section.crop).shape
-    values = getattr(section.splits, w.split) * shape[0] * shape[1] * shape[2]
+    images = getattr(section.splits, w.split) * len(
+        trials_of(getattr(w, "trials", "0"))
+    )
+    values = images * shape[0] * shape[1] * shape[2]
     return attempt * (1500 + 10 * values // 10**6)
 
 
@@ -305,12 +328,9 @@ def half_of(w):
 
 def calibration_images(w):
     """The training images as each source of a unit modifies them."""
-    paths = {"dataset": dataset_of(w.network), "split": calibration_split(w.network)}
-    paths |= {"network": w.network, "trials": base_of(w)}
+    dataset, split = dataset_of(w.network), calibration_split(w.network)
     return [
-        (ATTACKED if is_attack(source) else MODIFIED).format(
-            modification=source, attack=source, **paths
-        )
+        images_of_modification(source, dataset, split, w.network, base_of(w))
         for source in sources_of(w.source)
     ]
 
@@ -330,12 +350,11 @@ def targets_of(w):
     )
 
 
-def stored_targets(w):
+def stored_targets(w, trials):
     """The modified test images of an evaluation; attacks are crafted during it."""
+    dataset = dataset_of(w.network)
     return [
-        MODIFIED.format(
-            dataset=dataset_of(w.network), modification=target, split="test"
-        )
+        images_of_modification(target, dataset, "test", w.network, trials)
         for target in targets_of(w)
         if is_stored(target)
     ]
@@ -497,19 +516,23 @@ def evaluations_on(dataset):
 
 def shown_targets(dataset):
     """The modified test images of a dataset that some experiment uses."""
-    paths = [path for job in evaluations_on(dataset) for path in stored_targets(job)]
+    paths = [
+        path
+        for job in evaluations_on(dataset)
+        for path in stored_targets(job, STUDY.trials[0])
+    ]
     return list(dict.fromkeys(paths))
 
 
 def shown_attacks(dataset):
     """The training images of a dataset under each attack that is a source, of one network and block of trials."""
     paths = [
-        ATTACKED.format(
-            dataset=dataset,
-            attack=source,
-            network=job.network,
-            split=calibration_split(job.network),
-            trials=PRETRAINED if is_pretrained(job.network) else STUDY.trials[0],
+        images_of_modification(
+            source,
+            dataset,
+            calibration_split(job.network),
+            job.network,
+            PRETRAINED if is_pretrained(job.network) else STUDY.trials[0],
         )
         for job in evaluations_on(dataset)
         for source in sources_of(job.source)

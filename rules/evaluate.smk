@@ -8,7 +8,7 @@ rule evaluate:
         network=network_of,
         noisy=noisy_of,
         covariance=covariance_in_test,
-        modified=stored_targets,
+        modified=lambda w: stored_targets(w, w.trials),
     output:
         RECORDS,
     log:

@@ -22,11 +22,28 @@ rule modify_images:
     params:
         code=version_of(code_of("modify_images")),
         seed=STUDY.seed,
+        trials="",
     message:
         "Applying {wildcards.modification} to the {wildcards.split} images of {wildcards.dataset}"
     shell:
         "python scripts/modify_images.py --data {input.data} --seed {params.seed}"
-        " --modification {wildcards.modification} --workers {threads} --output {output} 2> {log}"
+        " --modification {wildcards.modification} {params.trials} --workers {threads} --output {output} 2> {log}"
+
+
+# where each trial draws images of its own
+use rule modify_images as redraw_images with:
+    output:
+        REDRAWN,
+    log:
+        f"{LOGS}/redraw_images/{{dataset}}/{{modification}}/{{trials}}/{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/redraw_images/{{dataset}}/{{modification}}/{{trials}}/{{split}}.tsv"
+    params:
+        code=version_of(code_of("modify_images")),
+        seed=STUDY.seed,
+        trials=lambda w: "--trials " + " ".join(map(str, trials_of(w.trials))),
+    message:
+        "Applying {wildcards.modification} to the {wildcards.split} images of {wildcards.dataset}, trials {wildcards.trials}"
 
 
 rule read_modified:

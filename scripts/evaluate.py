@@ -35,8 +35,10 @@ def main(args: argparse.Namespace) -> None:
     target = device()
     test = test_of(args)
     frames = [
-        evaluate(faster(networks, args), test, args.batch_size).assign(trial=trial)
-        for trial, networks in zip(args.trials, noisy_networks(args, target), strict=True)
+        evaluate(faster(networks, args), of_trial(test, place), args.batch_size).assign(trial=trial)
+        for place, (trial, networks) in enumerate(
+            zip(args.trials, noisy_networks(args, target), strict=True)
+        )
     ]
     keys = {"study": args.study, "network": args.name, "site": args.site, "tau": args.tau}
     records = pd.concat(frames, ignore_index=True).assign(**keys, regime=args.regime)
@@ -67,6 +69,12 @@ def test_of(args: argparse.Namespace) -> Test:
         indices=data["indices"],
         passes=args.passes,
     )
+
+
+def of_trial(test: Test, place: int) -> Test:
+    """Take a trial's own modified images (T, n, C, H, W); those that all share stay."""
+    own = {t: images[place] if images.dim() == 5 else images for t, images in test.modified.items()}
+    return replace(test, modified=own)
 
 
 def faster(networks: NoisyNetworks, args: argparse.Namespace) -> NoisyNetworks:

@@ -111,7 +111,7 @@ def chosen_of(args: argparse.Namespace, source: str, place: int, n: int) -> Tens
 
 
 def modified_images(path: Path, indices: Tensor, trials: int) -> tuple[str, list[Tensor]]:
-    """Return the source and its images for each trial: attacks have their own, others share them."""
+    """Return the source and its images for each trial: its own, or those that all share."""
     source, images, own = read_modified(path)
     if not torch.equal(own, indices):
         raise StudyError(f"{path}: not the images whose activations were recorded")

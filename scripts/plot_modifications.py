@@ -26,7 +26,8 @@ def main(args: argparse.Namespace) -> None:
     rows = {"clean@0": pictures(test["images"][shown])}
     for path in args.modified:
         images = read_tensors(path, producer="modify_images")["images"]
-        rows[read_spec(path)["modification"]] = pictures(images[shown])
+        first = images[0] if images.ndim == 5 else images  # of the trials, where each has its own
+        rows[read_spec(path)["modification"]] = pictures(first[shown])
     shown = firsts(train["labels"], labels)
     if args.attacked:
         rows[f"clean@0{TRAINING}"] = pictures(train["images"][shown])

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from noisetransfer.artifacts import read_spec, read_tensors, write_figure
+from noisetransfer.artifacts import read_tensors, write_figure
 from noisetransfer.commandline import add_keys, add_noise, parser, run
 from noisetransfer.cuts import Cut
 from noisetransfer.devices import device
-from noisetransfer.loading import read_bases
+from noisetransfer.loading import read_bases, read_modified
 from noisetransfer.nearest import change_map, nearest_others, searched, spread
 from noisetransfer.networks import batched, pixels
 from noisetransfer.noise import NoiseSampler
@@ -89,11 +89,9 @@ def hidden(cut: Cut, images: Tensor, target: torch.device) -> Tensor:
 
 
 def modified_images(path: Path, chosen: Tensor) -> tuple[str, Tensor]:
-    """Return the source and chosen images of it: of an attack, those against the first base network."""
-    origin = read_spec(path)
-    producer = "attack_images" if "attack" in origin else "modify_images"
-    images = read_tensors(path, producer=producer, framework="pt")["images"]
-    return origin["modification"], (images[0] if "attack" in origin else images)[chosen]
+    """Return the source and chosen images of it: those of the first trial."""
+    source, images, _ = read_modified(path)
+    return source, (images[0] if images.dim() == 5 else images)[chosen]
 
 
 if __name__ == "__main__":

@@ -226,6 +226,11 @@ class Dataset(Model):
         default=None,
         description="local folder with the original files; default: usual places, then download",
     )
+    redraw_per_trial: bool = Field(
+        default=False,
+        strict=True,
+        description="whether every trial draws modified images of its own, as in the paper",
+    )
     resize: int | None = Field(
         default=None, ge=1, description="photographs: length in pixels of the shorter side"
     )

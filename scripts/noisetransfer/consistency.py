@@ -169,9 +169,14 @@ def _bad_dataset(name: str, section: Dataset) -> Iterable[str]:
 
 def _bad_images(study: Study) -> Iterable[str]:
     for name, network in study.networks.items():
-        if network.pretrained is not None:
-            continue
         section = study.datasets[network.dataset]
+        if network.pretrained is not None:
+            if section.redraw_per_trial:
+                yield (
+                    f"datasets.{network.dataset}.redraw_per_trial: pretrained {name} is one network for all "
+                    "trials, and so are its images; allowed for networks that the study trains"
+                )
+            continue
         found = find(section.id or network.dataset, resize=section.resize, crop=section.crop).shape
         wanted = ARCHITECTURES[str(network.architecture)].images
         if found != wanted:

@@ -274,6 +274,10 @@ def _modified_images(job: Job) -> float:
     return job.images(job.wildcards["split"])
 
 
+def _redrawn_images(job: Job) -> float:
+    return job.trials * _modified_images(job)
+
+
 def _all_records(job: Job) -> float:
     return sum(map(_records, _evaluations(job)))
 
@@ -415,6 +419,13 @@ STAGES = {
         ("modified/{}.*",),
         _modified_images,
         _modified_images,
+        setting=_modified,
+    ),
+    "redraw_images": Stage(
+        "{dataset}/{modification}/{trials}/{split}",
+        ("modified/{}.*",),
+        _redrawn_images,
+        _redrawn_images,
         setting=_modified,
     ),
     "read_modified": Stage(

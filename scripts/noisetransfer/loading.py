@@ -82,8 +82,8 @@ def read_modified(path: Path) -> tuple[str, Tensor, Tensor]:
     """Read the images of a split as a modification makes them, of `modify_images` or `attack_images`.
 
     Returns:
-        id of the modification; images (n, C, H, W), of an attack (T, n, C, H, W), for each network its own;
-        original indices, (n,).
+        id of the modification; images (n, C, H, W), or (T, n, C, H, W) where each trial has its own: of an
+        attack, and where they are redrawn; original indices, (n,).
 
     Raises:
         StudyError: if the file is missing, damaged or of another stage.

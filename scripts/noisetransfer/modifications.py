@@ -276,12 +276,13 @@ def modify(
     seed: int,
     dataset: str,
     indices: Sequence[int],
+    trial: int | None = None,
     workers: int = 1,
 ) -> Pixels:
     """Modify images, each with randomness of its own, which all strengths share.
 
-    An image's draws are keyed by (seed, "modify", dataset, name of the modification, index):
-    batches, their order and the number of workers change nothing.
+    An image's draws are keyed by (seed, "modify", dataset, name of the modification, index), and by the
+    trial if it has draws of its own: batches, their order and the number of workers change nothing.
 
     Args:
         images: uint8, shape (n, C, H, W), C = 1 or 3.
@@ -289,6 +290,7 @@ def modify(
         seed: the study's seed.
         dataset: the name of the dataset.
         indices: n original indices of the images in the dataset.
+        trial: its number, if it draws images of its own; None: those that all trials share.
         workers: processes. They are spawned: with more than one, the calling script needs its
             `if __name__ == "__main__"`.
 
@@ -303,7 +305,8 @@ def modify(
     modification, _ = parse(id)
     _refuse(id, modification.kind)
     _check(images, indices)
-    keys = [key(seed, "modify", dataset, modification.name, int(index)) for index in indices]
+    own = () if trial is None else (trial,)
+    keys = [key(seed, "modify", dataset, modification.name, int(index), *own) for index in indices]
     if min(workers, len(keys)) <= 1:
         return _modified(images, id, keys)
     count = max(workers, len(keys) // _PART)

@@ -73,7 +73,7 @@ def test_shipped_studies_have_names_of_their_own():
 
 
 KEYS = {
-    "datasets.mnist_5k": "corrupted, crop, folder, id, paired, resize, splits",
+    "datasets.mnist_5k": "corrupted, crop, folder, id, paired, redraw_per_trial, resize, splits",
     "datasets.mnist_5k.splits": "calibration, test, train, validation",
     "trainings.standard": "batch_size, epochs, learning_rate",
     "networks.v2": "activation, architecture, classes, clean_accuracy, dataset, mean, pretrained, std, "
@@ -676,6 +676,11 @@ PRETRAINED = {
         ),
         f"{TARGETS}: validation@0: pretrained resnet was trained on the images that cifar10 has for "
         "validation; allowed for networks that the study trains",
+    ),
+    "images redrawn for a network that is the same in all trials": (
+        pretrained(**registered("cifar10", redraw_per_trial=True), targets=["clean@0"]),
+        "datasets.cifar10.redraw_per_trial: pretrained resnet is one network for all trials, and so are "
+        "its images; allowed for networks that the study trains",
     ),
     "published set as a source": (
         pretrained(**registered("cifar10"), sources=["cifar10_c.fog@3"], targets=["clean@0"]),

@@ -14,7 +14,8 @@ from noisetransfer.plan import PRETRAINED
 
 ROOT = Path(__file__).parents[2]
 TEXT = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
-RULES = dict(re.findall(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", TEXT, re.M | re.S))
+RULE = r"^(?:use rule \w+ as|rule) (\w+)(?: with)?:\n(.*?)(?=^(?:use )?rule |\Z)"
+RULES = dict(re.findall(RULE, TEXT, re.M | re.S))
 ON_A_GPU = "NVIDIA H100"
 
 
@@ -97,6 +98,7 @@ NAMES = {
     "retrieve_corrupted/cifar10_c/CIFAR-10-C.tar": 1,
     "prepare_dataset/mnist_5k": 5000,
     "modify_images/mnist_5k/snow@5/test": 1000,
+    "redraw_images/mnist_5k/snow@5/0-1/test": 1000 * 2,
     "attack_images/mnist_5k/pgd@0.1/v2/0-1/train": 3500 * 2 * 5,
     "train_network/v2/0-1": 3500 * 6 * 2,
     "train_network/v2+pgd@0.1x0.5/0": 3500 * 6 * 3.5,

@@ -359,10 +359,18 @@ def test_workers_and_their_parts_change_nothing(id, monkeypatch):
     assert np.array_equal(made(id), made(id, workers=2))
 
 
-@pytest.mark.parametrize("option", [{"seed": 1}, {"dataset": "other"}, {"indices": (3, 4, 5)}])
+@pytest.mark.parametrize(
+    "option", [{"seed": 1}, {"dataset": "other"}, {"indices": (3, 4, 5)}, {"trial": 0}]
+)
 @pytest.mark.parametrize("id", ["gaussian_noise@3", "rotate@1"])
 def test_every_part_of_the_key_matters(id, option):
     assert all((a != b).any() for a, b in zip(made(id), made(id, **option), strict=True))
+
+
+def test_every_trial_can_draw_images_of_its_own():
+    first, again, second = (made("gaussian_noise@3", trial=trial) for trial in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert (first != second).any()
 
 
 def test_strengths_share_their_draws():

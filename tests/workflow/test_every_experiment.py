@@ -48,8 +48,17 @@ BY_HAND = {"compare_studies"}
 def test_every_stage_ran(results):
     stages = {path.stem for path in (ROOT / "scripts").glob("*.py")}
     assert {path.name.removesuffix(".tsv") for path in (results / "benchmarks").iterdir()} == (
-        stages - OF_PRETRAINED - BY_HAND
+        (stages - OF_PRETRAINED - BY_HAND - {"modify_images"}) | {"redraw_images"}
     )
+
+
+def test_every_trial_has_modified_images_of_its_own(results):
+    for path in (results / "modified/mnist_5k").glob("motion_blur@5/*/*.safetensors"):
+        first, second = load_file(path)["images"]
+        assert not torch.equal(first, second)
+    assert {path.parent.name for path in (results / "modified").rglob("test.safetensors")} == {
+        STUDY.trials[0]
+    }
 
 
 @pytest.mark.parametrize("name", STUDY.experiments)

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from functools import cache
 
 from noisetransfer import dependencies, modifications, plan
-from noisetransfer.arms import FINE_TUNED, NO_NOISE, NO_SOURCE, UNSCALED
+from noisetransfer.arms import FINE_TUNED, NO_NOISE, NO_SOURCE
+from noisetransfer.compared import compared as compared_noises
 from noisetransfer.config import AUDIT, CURVES, HEATMAP
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import (
@@ -61,7 +62,6 @@ VALUES = ["accuracy", "gain_over_none", "gain_over_identity"]
 CLUSTERED = "clustered"
 SUMMARIES = ["summary", "families", "variance", "robustness"]
 GEOMETRIES = ["geometry", "spectra"]
-FEWEST_COMPARED = 3  # modifications: of two, no correlation could be tested
 
 
 wildcard_constraints:
@@ -652,38 +652,8 @@ def results_of(experiment):
 
 @cache
 def compared(experiment):
-    """The noises of a heatmap whose covariances are compared; none where too few sources are targets too."""
-    if HEATMAP not in STUDY.figures_of(experiment):
-        return []
-    if not {"full", "identity"} <= {*STUDY.noise.arms}:
-        return []
-    jobs = [
-        job
-        for job in plan.evaluations(STUDY, experiment)
-        if job.source != NO_SOURCE and job.tau != UNSCALED
-        if not plan.apart(job.source)  # a control compares nothing anew
-    ]
-    places = dict.fromkeys((job.network, job.site) for job in jobs)
-    groups = [[j for j in jobs if (j.network, j.site) == place] for place in places]
-    return [
-        job
-        for group in groups
-        if len(crossed(group)) >= FEWEST_COMPARED
-        for job in group
-    ]
-
-
-def crossed(jobs):
-    """The modifications that are source of one cell and target of another, source ≠ target."""
-    cells = [
-        (own, target)
-        for job in jobs
-        for own, targets in pairs_of(job).items()
-        for target in targets
-    ]
-    sources = {own for own, _ in cells}
-    other = [cell for cell in cells if cell[0] != cell[1] and cell[1] in sources]
-    return {name for cell in other for name in cell}
+    """The noises of a heatmap whose covariances are compared."""
+    return compared_noises(STUDY, experiment)
 
 
 def fits_of(experiment):

@@ -355,14 +355,14 @@ def digits():
     return network, chosen[0][right][:60], chosen[1][right][:60]
 
 
-def ours(name, epsilon, **budget):
+def ours(name, epsilon, number=0, **budget):
     network, images, labels = digits()
     return ATTACKS[name].without_noise(
         lambda points, _: network(points[0])[None],
         images[None],
         labels,
         epsilon=torch.tensor([epsilon]),
-        draws=Keyed([0], list(range(60))),
+        draws=Keyed([number], list(range(60))),
         passes=1,
         mean="losses",
         **budget,
@@ -382,23 +382,29 @@ def outcome(images):
     ("name", "norm", "epsilon"), [("auto_pgd_eot", "Linf", 0.06), ("auto_pgd_l2_eot", "L2", 0.9)]
 )
 def test_auto_pgd_is_as_strong_as_autoattacks(name, norm, epsilon, loss):
+    """On average over starts, which matter in L2; 100 steps, of which both halve at the same ones."""
     from pyautoattack.autopgd_base import APGDAttack
 
     network, images, labels = digits()
     attack = APGDAttack(
-        network, n_iter=30, norm=norm, n_restarts=1, eps=epsilon, seed=0, loss=loss, device="cpu"
+        network, n_iter=100, norm=norm, n_restarts=1, eps=epsilon, seed=0, loss=loss, device="cpu"
     )
     attack.init_hyperparam(images)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        highest, _, best_loss, _ = attack.attack_single_run(images, labels)
-    found = ours(name, epsilon, loss=loss, steps=30, step_size=2.0, restarts=1)
-    (our_accuracy, *_), (their_accuracy, *_) = outcome(found), outcome(highest.detach())
+    accuracies, heights = [], []
+    for number in range(4 if norm == "L2" else 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            highest, _, best_loss, _ = attack.attack_single_run(images, labels)
+        found = ours(name, epsilon, number, loss=loss, steps=100, step_size=2.0, restarts=1)
+        accuracies.append([outcome(found)[0], outcome(highest.detach())[0]])
+        best = losses(network(found)[None], labels, loss)
+        heights.append([float(own.clamp(max=2).mean()) for own in (best, best_loss)])
+    (our_accuracy, their_accuracy), (our_loss, their_loss) = (
+        np.mean(values, axis=0) for values in (accuracies, heights)
+    )
     assert 0.05 < their_accuracy < 0.95
-    slack = 0.5 if norm == "Linf" else 2.5  # images: in L∞ three random starts left the same number
-    assert our_accuracy <= their_accuracy + slack / 60
-    best = losses(network(found)[None], labels, loss)
-    assert best.clamp(max=2).mean() >= best_loss.clamp(max=2).mean() - 0.03
+    assert our_accuracy <= their_accuracy + 0.5 / 60  # half an image
+    assert our_loss >= their_loss - 0.01
 
 
 @pytest.mark.parametrize(

@@ -310,12 +310,12 @@ FAULTS = {
     "more calibration images than training images": (
         {f"{SPLITS}.calibration": 3501},
         f"{SPLITS}: calibration images are training images: 0, or 2 to 3500 (found {{'calibration': "
-        "3501, 'test': 1000, 'train': 3500, 'validation': 500})",
+        "3501, 'test': 600, 'train': 3500, 'validation': 500})",
     ),
     "one calibration image": (
         {f"{SPLITS}.calibration": 1},
         f"{SPLITS}: calibration images are training images: 0, or 2 to 3500 (found {{'calibration': "
-        "1, 'test': 1000, 'train': 3500, 'validation': 500})",
+        "1, 'test': 600, 'train': 3500, 'validation': 500})",
     ),
     "trained network without architecture and training": (
         {"networks.v2.architecture": GONE, "networks.v2.training": GONE},

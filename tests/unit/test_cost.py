@@ -21,6 +21,7 @@ ON_A_GPU = "NVIDIA H100"
 
 def study(trials: str = "0-1", rank: int | str = 256, epochs: int = 6) -> Study:
     raw = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"checks": {}, "trials": [trials]}
+    raw["datasets"]["mnist_5k"]["splits"] = {"train": 3500, "validation": 500, "test": 1000}
     raw["trainings"]["standard"]["epochs"] = epochs
     raw["noise"] |= {"rank": rank, "pooled": ["two"]}
     raw["suites"] |= {"one": ["snow@5"], "two": ["snow@5", "rotate@2"], "hit": ["pgd@0.1"]}

@@ -292,7 +292,8 @@ def test_an_audit_judges_every_noise_and_checks_the_attacks(results, table):
     assert set(judged["arm"]) == {"identity", "diagonal", "full"}
     assert set(judged["verdict"]) <= {"absent", "holds", "shrinks", "vanishes"}
     audited = table("audit_audit")
-    assert {"pgd", "pgd_eot", "pgd_eot.m1", "one_draw", "competent"} == set(audited["attack"])
+    attacks = {"pgd", "pgd_eot", "pgd_eot.m1", "rays_eot", "auto_attack"}
+    assert attacks | {"one_draw", "competent"} == set(audited["attack"])
     assert set(audited.query("attack == 'pgd_eot.m1'")["passes"]) == {1}
     probes = table("audit_probes")
     assert probes["zero_gradients"].between(0, 1).all()

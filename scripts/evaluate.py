@@ -23,6 +23,7 @@ from noisetransfer.devices import device
 from noisetransfer.errors import StudyError
 from noisetransfer.evaluation import NoisyNetworks, Test, evaluate
 from noisetransfer.fast import Faster, Ways, check
+from noisetransfer.nearest import spread
 from noisetransfer.networks import pixels
 from noisetransfer.stages import row_names
 from noisetransfer.tested import noisy_networks
@@ -85,10 +86,11 @@ def faster(networks: NoisyNetworks, args: argparse.Namespace) -> NoisyNetworks:
     prefix = Faster(networks.prefix, ways)
     # a stack of retrained suffixes has its own way to run
     suffix = Faster(networks.suffix, ways) if networks.parameters is None else networks.suffix
-    first = read_tensors(args.data, producer="prepare_dataset", framework="pt")["images"][:CHECKED]
+    images = read_tensors(args.data, producer="prepare_dataset", framework="pt")["images"]
+    some = images[spread(len(images), min(CHECKED, len(images)))]
     plain = nn.Sequential(networks.prefix, networks.suffix)
-    alike = check(nn.Sequential(prefix, suffix), plain, pixels(first).to(networks.device))
-    print(f"agrees with float32 on {alike:.3f} of {len(first)} clean images", file=sys.stderr)
+    alike = check(nn.Sequential(prefix, suffix), plain, pixels(some).to(networks.device))
+    print(f"agrees with float32 on {alike:.3f} of {len(some)} clean images", file=sys.stderr)
     return replace(networks, prefix=prefix, suffix=suffix)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from noisetransfer.arms import UNSCALED
 from noisetransfer.artifacts import read_tensors, write_table
 from noisetransfer.commandline import (
     add_input_noise,
@@ -18,6 +19,7 @@ from noisetransfer.commandline import (
 )
 from noisetransfer.devices import device
 from noisetransfer.evaluation import NoisyNetworks
+from noisetransfer.nearest import spread
 from noisetransfer.networks import pixels
 from noisetransfer.probing import gradients, moments, probe_rows
 from noisetransfer.stages import row_names
@@ -27,7 +29,9 @@ from noisetransfer.tested import noise_of, noisy_networks
 def main(args: argparse.Namespace) -> None:
     target = device()
     every = read_tensors(args.data, producer="prepare_dataset", framework="pt")
-    data = {name: every[name][: args.images].to(target) for name in ("images", "labels", "indices")}
+    # images of class folders lie class by class
+    chosen = spread(len(every["labels"]), min(args.images, len(every["labels"])))
+    data = {name: every[name][chosen].to(target) for name in ("images", "labels", "indices")}
     found = []
     networks = noisy_networks(args, target, at_logits=False)
     for place, (trial, own) in enumerate(zip(args.trials, networks, strict=True)):
@@ -44,14 +48,15 @@ def probed(
     )
     d = networks.sampler.scale.shape[-1]
     asked = noise_of(args, d, torch.device("cpu"), place)
-    drawn = moments(networks.sampler, asked, data["indices"], draws=args.draws)
+    trace = None if args.tau == UNSCALED else float(args.tau) * d
+    drawn = moments(networks.sampler, asked, data["indices"], draws=args.draws, trace=trace)
     return probe_rows(row_names(args), seen, drawn)
 
 
 if __name__ == "__main__":
     options = parser(__doc__)
     add_tested(options)
-    options.add_argument("--images", type=int, default=200, help="test images, the first ones")
+    options.add_argument("--images", type=int, default=200, help="test images, evenly spread")
     options.add_argument("--draws", type=int, default=50, help="of the noise, for each image")
     add_noise(options)
     add_input_noise(options)

@@ -17,7 +17,7 @@ def main(args: argparse.Namespace) -> None:
     worst = worst_cases(found, args.budgets)
     tables = {
         "audit": audit_table(pd.concat([found, worst], ignore_index=True), args.budgets),
-        "verdicts": verdicts(worst, args.seed),
+        "verdicts": verdicts(found, args.budgets, args.seed),
         "probes": pd.concat(map(read_table, args.probed), ignore_index=True),
     }
     for name, table in tables.items():

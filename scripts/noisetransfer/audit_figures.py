@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from noisetransfer.arms import NO_SOURCE
-from noisetransfer.auditing import COMPETENT, ONE_DRAW, plateau
+from noisetransfer.auditing import COMPETENT, ONE_DRAW, TRIES, plateau
 from noisetransfer.errors import StudyError
 from noisetransfer.looks import Style, styles
 from noisetransfer.modifications import FLOOR, attack_of
+from noisetransfer.variants import variant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,15 +41,16 @@ def audit(table: pd.DataFrame, judged: pd.DataFrame, probes: pd.DataFrame, *, ti
 
     Returns:
         above a panel per kind of effort that was swept, a mark where the plateau begins; below, accuracy by
-        attacker at the ε that most attacks have; by ε the gains over no noise before and after; and how well
-        gradients through several draws agree.
+        attacker at the ε that most attacks have, with that of one draw and of ten; by ε the gains over no
+        noise before and after; and how well gradients through several draws agree. A line per arm; the
+        networks trained on other images have lines of their own.
 
     Raises:
         StudyError: if there is nothing to draw.
     """
     if table.empty or judged.empty:
         raise StudyError("nothing to draw: no noisy network was attacked, or none has a reference")
-    named = table.assign(line=table["arm"])
+    named, judged, probes = (one.assign(line=_lines(one)) for one in (table, judged, probes))
     looks = styles(sorted(named["line"].unique()))
     shown = _most_attacked(named)
     sweeps = {key: own for key in EFFORTS if len(own := _swept(shown, key))}
@@ -71,10 +73,21 @@ def audit(table: pd.DataFrame, judged: pd.DataFrame, probes: pd.DataFrame, *, ti
     return figure
 
 
+def _lines(table: pd.DataFrame) -> list[str]:
+    return [_line(*pair) for pair in zip(table["network"], table["arm"], strict=True)]
+
+
+def _line(network: str, arm: str) -> str:
+    """Name a line: `full`; of a network trained on other images `+pgd@0.1x0.5`, `full +input_noise@0.1`."""
+    change = network.removeprefix(variant(network).base)
+    return f"{'' if change and arm == 'none' else arm} {change}".strip()
+
+
 def _most_attacked(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the ε under which most attacks were run."""
-    counts = table.groupby("epsilon")["attack"].nunique()
-    return table[table["epsilon"] == counts.idxmax()]
+    """Return the rows of the ball under which most attacks were run."""
+    counts = table.groupby(["norm", "epsilon"])["attack"].nunique()
+    ball = counts.index[int(counts.argmax())]
+    return table[[pair == ball for pair in zip(table["norm"], table["epsilon"], strict=True)]]
 
 
 def _swept(table: pd.DataFrame, key: str) -> pd.DataFrame:
@@ -114,8 +127,12 @@ def _fixed(own: pd.DataFrame, key: str) -> str:
 
 
 def _knowledge(axis: Axes, shown: pd.DataFrame, looks: Mapping[str, Style]) -> None:
-    """Draw accuracy by attacker: the weakest above."""
+    """Draw accuracy by attacker, the weakest above; behind it a bar from that of ten draws to that of one."""
     means = shown.groupby(["attack", "line"])["accuracy"].mean().unstack()
+    ten = (
+        (1 - shown[f"error_in_{TRIES}"]).groupby([shown["attack"], shown["line"]]).mean().unstack()
+    )
+    one = shown.groupby(["attack", "line"])["single_draw"].mean().unstack()
     rank = means.mean(axis=1)
     last = [name for name in (ONE_DRAW, COMPETENT) if name in means.index]
     first = [name for name in (FLOOR,) if name in means.index]
@@ -125,6 +142,8 @@ def _knowledge(axis: Axes, shown: pd.DataFrame, looks: Mapping[str, Style]) -> N
         if line in means:
             mark = {**look, "linestyle": "none", "markersize": 6}
             axis.plot(means[line].reindex(order), range(len(order)), **mark)
+            ends = ten[line].reindex(order), one[line].reindex(order)
+            axis.hlines(range(len(order)), *ends, colors=look["color"], alpha=0.3, linewidth=4)
     axis.axhline(len(order) - len(last) - 0.5, color="0.6", linewidth=0.8)
     axis.set_yticks(range(len(order)), [_WORST.get(name, name) for name in order])
     axis.invert_yaxis()
@@ -135,14 +154,13 @@ def _knowledge(axis: Axes, shown: pd.DataFrame, looks: Mapping[str, Style]) -> N
 def _gains(axis: Axes, judged: pd.DataFrame, looks: Mapping[str, Style]) -> None:
     """Draw the gains by ε: hollow as seen through one draw, filled under the worst of all attacks."""
     places = {epsilon: i for i, epsilon in enumerate(sorted(judged["epsilon"].unique()))}
-    arms = [line for line in looks if line in set(judged["arm"])]
-    for shift, arm in zip(np.linspace(-0.25, 0.25, max(2, len(arms))), arms, strict=False):
-        for row in judged[judged["arm"] == arm].to_dict("records"):
+    lines = [line for line in looks if line in set(judged["line"])]
+    for shift, line in zip(np.linspace(-0.25, 0.25, max(2, len(lines))), lines, strict=False):
+        for row in judged[judged["line"] == line].to_dict("records"):
             x = places[row["epsilon"]] + shift
-            _gain(
-                axis, x - 0.05, row, f"gain_{ONE_DRAW}", {**looks[arm], "markerfacecolor": "white"}
-            )
-            _gain(axis, x + 0.05, row, f"gain_{COMPETENT}", looks[arm])
+            hollow = {**looks[line], "markerfacecolor": "white"}
+            _gain(axis, x - 0.05, row, f"gain_{ONE_DRAW}", hollow)
+            _gain(axis, x + 0.05, row, f"gain_{COMPETENT}", looks[line])
             top = max(row[f"gain_{name}_high"] for name in (ONE_DRAW, COMPETENT))
             text: Style = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 8}
             axis.text(x, top + 0.01, _WORDS[row["verdict"]], **text)
@@ -163,14 +181,14 @@ def _gain(axis: Axes, x: float, row: Mapping[Any, Any], name: str, look: Style) 
 def _agreement(axis: Axes, probes: pd.DataFrame, looks: Mapping[str, Style]) -> None:
     """Draw how long the mean gradient is beside the spread of single ones: quartiles of the images."""
     noisy = probes[probes["gradient_ratio"].notna()]
-    groups = [group for _, group in noisy.groupby(["source", "arm"], sort=False)]
+    groups = [group for _, group in noisy.groupby(["source", "line"], sort=False)]
     for place, own in enumerate(groups):
         mean = own[["gradient_ratio_low", "gradient_ratio", "gradient_ratio_high"]].mean()
         low, middle, high = mean
-        mark: Style = {**looks[own["arm"].iloc[0]], "linestyle": "none", "markersize": 6}
+        mark: Style = {**looks[own["line"].iloc[0]], "linestyle": "none", "markersize": 6}
         reach = [[middle - low], [high - middle]]
         axis.errorbar([place], [middle], yerr=reach, elinewidth=1.0, **mark)
-    names = [f"{own['arm'].iloc[0]} {_of(own['source'].iloc[0])}".strip() for own in groups]
+    names = [f"{own['line'].iloc[0]} {_of(own['source'].iloc[0])}".strip() for own in groups]
     axis.set_xticks(range(len(groups)), names, rotation=90, fontsize=8)
     axis.set_xlim(-0.7, len(groups) - 0.3)
     axis.set(ylim=(0, None), ylabel="‖mean gradient‖ / spread between draws")
@@ -185,10 +203,12 @@ def _of(source: str) -> str:
 def _note(shown: pd.DataFrame, judged: pd.DataFrame) -> str:
     trials, n = shown["trial"].nunique(), int(shown["n"].max())
     sources = ", ".join(sorted(set(judged["source"]) - {NO_SOURCE}))
+    resampled = " or ".join(sorted(judged["resampled"].unique()))
     return textwrap.fill(
         f"Mean over {trials} trials of {n} images; noise shaped by {sources}. Rings: least effort after "
-        "which more lowers the accuracy by no more than .01. Gains: hollow, under attacks through one draw a "
-        "gradient; filled, under the worst of all attacks on each image; bars: 95% interval, resampled "
-        f"{' or '.join(sorted(judged['resampled'].unique()))}.",
+        "which more lowers the accuracy by no more than .01. Bars by attacker: from the share of images that "
+        "ten draws get right, each of them, to the accuracy of one draw. Gains: hollow, under attacks "
+        "through one draw a gradient; filled, under the worst of all attacks on each image; with 95% "
+        f"intervals, resampled {resampled}.",
         175,
     )

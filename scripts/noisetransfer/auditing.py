@@ -13,14 +13,16 @@ import pandas as pd
 from scipy.special import gammaln
 
 from noisetransfer.errors import StudyError
-from noisetransfer.modifications import FLOOR
+from noisetransfer.intervals import CONFIDENCE
+from noisetransfer.modifications import FLOOR, L2, MODIFICATIONS
 from noisetransfer.randomness import key
 from noisetransfer.regimes import without_noise
 from noisetransfer.statistics import CELL
-from noisetransfer.uncertainty import interval, sampled
+from noisetransfer.uncertainty import interval, p_value, sampled
+from noisetransfer.variants import variant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 Verdict = Literal["absent", "holds", "shrinks", "vanishes"]
 
 ONE_DRAW, COMPETENT = "one_draw", "competent"
-"""Attackers whose result is the worst of several attacks on each image: of those that look at one draw a
-gradient; of all but those who know the noise that scores them."""
+"""Attackers whose result is the worst of several attacks on each image: of the usual ones, which look at one
+draw a gradient; of all, the adaptive ones too, but those who know the noise that scores them."""
 
 KEPT = 0.8
 """Share of a gain that must be left for it to hold."""
@@ -41,6 +43,7 @@ TRIES = 10
 NOISE = [name for name in CELL if name != "target"]
 """Columns that name the noisy networks of a trial."""
 
+_BALL = ["norm", "epsilon"]
 _BUDGET = ["passes", "steps", "restarts", "loss", "against"]
 
 
@@ -52,8 +55,9 @@ def attacked(records: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFra
         budgets: of every attack among the targets, by its name: {"attack": of the registry, and its budget}.
 
     Returns:
-        columns `NOISE`, attack, epsilon, image, right (of the mean logits), single (share of the draws that
-        alone are right), all_right (probability that `TRIES` draws are all right).
+        columns `NOISE`, attack, norm (of its ball: Linf or L2), epsilon, image, right (of the mean logits),
+        single (share of the draws that alone are right), all_right (probability that `TRIES` draws are all
+        right).
     """
     parts = records["target"].str.partition("@")
     own = parts[0].isin(list(budgets))
@@ -61,13 +65,20 @@ def attacked(records: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFra
     k, right = found["K"].to_numpy(), found["draws_correct"].to_numpy()
     columns = {
         "attack": parts.loc[own, 0],
+        "norm": parts.loc[own, 0].map(
+            {name: _norm(one["attack"]) for name, one in budgets.items()}
+        ),
         "epsilon": parts.loc[own, 2].astype(float),
         "right": found["prediction"] == found["label"],
         "single": right / k,
         "all_right": _all_right(right, k, TRIES),
     }
-    kept = ["attack", "epsilon", "image", "right", "single", "all_right"]
+    kept = ["attack", *_BALL, "image", "right", "single", "all_right"]
     return found.assign(**columns)[[*NOISE, *kept]]
+
+
+def _norm(attack: str) -> str:
+    return "L2" if MODIFICATIONS[attack].strengths is L2 else "Linf"
 
 
 def _all_right(right: NDArray[Any], k: NDArray[Any], tries: int) -> NDArray[np.floating]:
@@ -87,26 +98,24 @@ def worst_cases(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFr
         budgets: as of `attacked`.
 
     Returns:
-        columns `NOISE`, attack, epsilon, image, right, single, all_right: the least of each.
+        columns as of `found`: the least right, single and all_right of the attacks in a ball.
     """
-    groups = {ONE_DRAW: _one_draw(budgets), COMPETENT: _competent(budgets)}
-    keys = [*NOISE, "epsilon", "image"]
+    keys = [*NOISE, *_BALL, "image"]
     parts = []
-    for name, attacks in groups.items():
+    for name, attacks in _attackers(budgets).items():
         own = found[found["attack"].isin(attacks)]
         least = own.groupby(keys, observed=True)[["right", "single", "all_right"]].min()
         parts.append(least.reset_index().assign(attack=name))
     return pd.concat(parts, ignore_index=True)[found.columns]
 
 
-def _one_draw(budgets: Mapping[str, Budget]) -> set[str]:
-    adaptive = {name for name, own in budgets.items() if "against" in own}
-    return {name for name, own in budgets.items() if own["attack"] != FLOOR} - adaptive
-
-
-def _competent(budgets: Mapping[str, Budget]) -> set[str]:
-    foreseeing = {name for name, own in budgets.items() if own.get("against") == "known_seed"}
-    return {name for name, own in budgets.items() if own["attack"] != FLOOR} - foreseeing
+def _attackers(budgets: Mapping[str, Budget]) -> dict[str, set[str]]:
+    """Return the attacks that each of the two attackers runs."""
+    attacks = {name: own for name, own in budgets.items() if own["attack"] != FLOOR}
+    return {
+        ONE_DRAW: {name for name, own in attacks.items() if "against" not in own},
+        COMPETENT: {n for n, own in attacks.items() if own.get("against") != "known_seed"},
+    }
 
 
 def audit_table(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFrame:
@@ -117,11 +126,11 @@ def audit_table(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFr
         budgets: as of `attacked`.
 
     Returns:
-        columns `NOISE`, attack, epsilon, n, accuracy (of the mean logits), single_draw (accuracy of one
+        columns `NOISE`, attack, norm, epsilon, n, accuracy (of the mean logits), single_draw (accuracy of one
         draw), error_in_10 (share of the images of which one of ten draws is wrong), and the budget:
         passes, steps, restarts, loss, against; missing where an attack has no such key.
     """
-    groups = found.groupby([*NOISE, "attack", "epsilon"], observed=True)
+    groups = found.groupby([*NOISE, "attack", *_BALL], observed=True)
     means = groups[["right", "single", "all_right"]].mean()
     table = pd.DataFrame(
         {
@@ -137,84 +146,126 @@ def audit_table(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFr
 
 
 def verdicts(
-    found: pd.DataFrame, seed: int, over: Iterable[str] = ("none", "identity")
+    found: pd.DataFrame,
+    budgets: Mapping[str, Budget],
+    seed: int,
+    over: Iterable[str] = ("none", "identity"),
 ) -> pd.DataFrame:
     """Say of every noise and ε what a competent attacker leaves of its gain.
 
+    Both attackers run the attacks that the noise and what it is compared with were both tested under. A
+    network trained on other images (`variants`) is judged as a noise is: its gain is that over the network
+    trained on clean ones.
+
     Args:
-        found: as from `worst_cases`.
+        found: as from `attacked`.
+        budgets: as of `attacked`.
         seed: of the study; keys the bootstrap.
-        over: arms whose accuracy under their own worst attacks is subtracted, of the same trial and image;
-            identity's at the same τ. Arm none is that of `regimes.without_noise`.
+        over: arms whose accuracy under the worst attacks is subtracted, of the same trial and image: none of
+            the network trained on clean images; identity of the same network at the same τ. Arm none is that
+            of `regimes.without_noise`.
 
     Returns:
-        columns study, network, site, source, arm, tau, regime, epsilon, over, n (images), trials,
+        columns study, network, site, source, arm, tau, regime, norm, epsilon, over, n (images), trials,
         gain_one_draw and gain_competent (each with _low, _high, see `uncertainty.interval`), resampled (what
         counts as a sample), verdict (see `verdict`).
+
+    Raises:
+        StudyError: if nothing is compared under both kinds of attacks.
     """
-    right = found.pivot_table(
-        index=[*NOISE, "epsilon", "image"], columns="attack", values="right", observed=True
-    )
-    missing = {ONE_DRAW, COMPETENT} - set(right.columns)
-    if missing:
+    index = [*NOISE, *_BALL, "image"]
+    right = found.pivot_table(index=index, columns="attack", values="right", observed=True)
+    attackers, rows = _attackers(budgets), right.reset_index()
+    judged = [row for arm in over for row in _against(rows, arm, attackers, seed)]
+    if not judged:
         raise StudyError(
             "an audit needs an attack through one draw a gradient and an adaptive one at one ε"
         )
-    rows = right.dropna().reset_index()
-    frames = [_against(rows, arm, seed) for arm in over if arm in set(rows["arm"])]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return pd.DataFrame(judged)
 
 
-def _against(rows: pd.DataFrame, reference: str, seed: int) -> pd.DataFrame:
-    """Return the verdicts on the gains over one arm."""
-    keys = ["study", "network", "site", "against", "trial", "epsilon", "image"]
-    keys += ["tau"] if reference == "identity" else []
-    # arm none is the same whether noise would be on in training or at test
-    regimes = rows["regime"].map(without_noise) if reference == "none" else rows["regime"]
-    rows = rows.assign(against=regimes)
-    base = rows[rows["arm"] == reference][[*keys, ONE_DRAW, COMPETENT]]
-    shaped = rows[~rows["arm"].isin(["none", reference])]
-    gains = shaped.merge(base, on=keys, suffixes=("", "_base"))
-    for name in (ONE_DRAW, COMPETENT):
-        gains[f"gain_{name}"] = gains[name].astype(float) - gains[f"{name}_base"].astype(float)
-    groups = [name for name in NOISE if name != "trial"] + ["epsilon"]
-    found = [
-        dict(zip(groups, names, strict=True), over=reference)
-        | _judged(own, key(seed, "audit", reference, *map(str, names)))
-        for names, own in gains.groupby(groups, observed=True)
-    ]
-    return pd.DataFrame(found)
+def _against(
+    rows: pd.DataFrame, reference: str, attackers: Mapping[str, set[str]], seed: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the verdicts on the gains over one arm."""
+    shaped, base, keys = _opposed(rows, reference)
+    pairs = shaped.merge(base, on=keys, suffixes=("", _BASE))
+    groups = [*(name for name in NOISE if name != "trial"), *_BALL]
+    for names, own in pairs.groupby(groups, observed=True):
+        both = {name: _in_both(own, attacks) for name, attacks in attackers.items()}
+        if both[ONE_DRAW] and both[COMPETENT] - both[ONE_DRAW]:
+            gains = own[["trial", "image"]].assign(
+                **{f"gain_{name}": _worst_gain(own, attacks) for name, attacks in both.items()}
+            )
+            told = dict(zip(groups, names, strict=True), over=reference)
+            yield told | _judged(gains, key(seed, "audit", reference, *map(str, names)))
+
+
+_BASE = "_base"
+
+
+def _opposed(rows: pd.DataFrame, reference: str) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Return what has a gain over an arm, that arm, and the columns in which they must agree."""
+    clean = rows["network"].map(lambda name: variant(name).base)
+    keys = ["study", "against", "site", "within", "trial", *_BALL, "image"]
+    if reference == "identity":
+        found = rows.assign(against=rows["network"], within=rows["regime"])
+        is_base, has_gain = rows["arm"] == "identity", ~rows["arm"].isin(["none", "identity"])
+        keys += ["tau"]
+    else:
+        is_base = (rows["arm"] == "none") & (rows["network"] == clean)
+        regimes = rows["regime"].map(without_noise)  # no noise is the same in training and at test
+        usual = regimes[is_base].max()  # retrain, if the experiment has it
+        found = rows.assign(against=clean, within=regimes.where(rows["network"] == clean, usual))
+        has_gain = ~is_base
+    attacks = [name for name in rows if name not in [*NOISE, *_BALL, "image"]]
+    return found[has_gain], found[is_base][[*keys, *attacks]], keys
+
+
+def _in_both(pairs: pd.DataFrame, attacks: Iterable[str]) -> set[str]:
+    """Return those attacks that both were tested under, on every image."""
+    names = [name for name in attacks if name in pairs]
+    return {n for n in names if pairs[[n, n + _BASE]].notna().to_numpy().all()}
+
+
+def _worst_gain(pairs: pd.DataFrame, attacks: Iterable[str]) -> pd.Series[float]:
+    """Return by image the accuracy under the worst of the attacks, less that of the reference."""
+    names = sorted(attacks)
+    base = pairs[[name + _BASE for name in names]].astype(float).min(axis=1)
+    return pairs[names].astype(float).min(axis=1) - base
 
 
 def _judged(gains: pd.DataFrame, seed: int) -> dict[str, Any]:
-    before, after = names = [f"gain_{name}" for name in (ONE_DRAW, COMPETENT)]
-    trials = gains["trial"].nunique()
+    trials, sure = gains["trial"].nunique(), {}
     row: dict[str, Any] = {"n": gains["image"].nunique(), "trials": trials}
-    for name in names:
-        values = gains.pivot(index="trial", columns="image", values=name).to_numpy()
+    for name in (ONE_DRAW, COMPETENT):
+        values = gains.pivot(index="trial", columns="image", values=f"gain_{name}").to_numpy()
         low, high = interval(values, "difference", np.random.default_rng(seed))
-        row |= {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
+        row |= {f"gain_{name}": float(values.mean())}
+        row |= {f"gain_{name}_low": low, f"gain_{name}_high": high}
+        # of few images that differ a bootstrap is too sure; the test is exact
+        sure[name] = low > 0 and p_value(values) < 1 - CONFIDENCE
     row["resampled"] = sampled(trials)
-    judged = verdict(row[before], row[f"{before}_low"], row[after], row[f"{after}_low"])
-    return row | {"verdict": judged}
+    before, after = (row[f"gain_{name}"] for name in (ONE_DRAW, COMPETENT))
+    return row | {"verdict": verdict(before, after, sure[ONE_DRAW], sure[COMPETENT])}
 
 
-def verdict(before: float, before_low: float, after: float, after_low: float) -> Verdict:
+def verdict(before: float, after: float, sure_before: bool, sure_after: bool) -> Verdict:
     """Name in one word what is left of a gain.
 
     Args:
         before: gain under attacks through one draw a gradient.
-        before_low: lower end of its interval.
         after: gain under a competent attacker.
-        after_low: lower end of its interval.
+        sure_before: whether the first is above 0: its interval is, and its p-value below .05.
+        sure_after: the same of the second.
 
     Returns:
         absent: there was no gain to begin with; vanishes: none is left that is surely above 0; holds: at
         least `KEPT` of it is left; shrinks: less is.
     """
-    if before_low <= 0:
+    if not sure_before:
         return "absent"
-    if after_low <= 0:
+    if not sure_after:
         return "vanishes"
     return "holds" if after >= KEPT * before else "shrinks"
 

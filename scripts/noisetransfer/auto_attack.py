@@ -104,7 +104,7 @@ def auto_attack(
     """
     import torch
 
-    steady = expectation.only == 1
+    steady = not expectation.noisy
     if version == "standard" and not steady:
         raise StudyError(
             "auto_attack: version standard is for networks without noise; use auto or rand, or against: "

@@ -24,7 +24,8 @@ TITLES = {key: f"difference in {title}, A − B" for key, title in figures.TITLE
 FACTS = {"accuracy_a": "accuracy in A", "accuracy_b": "accuracy in B"}
 INTERVALS = (
     "The studies are taken as independent: the half width of a difference is the root of the summed squares "
-    "of both half widths. Where both tested the same images this is too wide rather than too narrow."
+    "of both half widths. Where both tested the same images this is too wide. Below five trials (resampled: "
+    "images) an interval speaks of these very networks: two trainings of the same kind differ by more."
 )
 
 
@@ -73,7 +74,7 @@ def differences(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     both = _aligned(a, b)
     joined = both[0].merge(both[1], on=KEYS, suffixes=("_a", "_b"), validate="one_to_one")
     found = joined[KEYS].copy()
-    for name in ("n", "trials"):
+    for name in ("n", "trials", "resampled"):
         found[name] = _either(joined[f"{name}_a"], joined[f"{name}_b"])
     for key in TITLES:
         found[key] = joined[f"{key}_a"] - joined[f"{key}_b"]

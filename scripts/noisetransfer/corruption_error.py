@@ -10,6 +10,7 @@ import pandas as pd
 from noisetransfer.modifications import L2, parse
 from noisetransfer.outcomes import KEYS, Outcome
 from noisetransfer.randomness import key
+from noisetransfer.regimes import without_noise
 from noisetransfer.uncertainty import interval
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def robustness(
         cells: and
         found: as from `outcomes.outcomes`.
         seed: of the study; keys the bootstrap.
-        baseline: the arm that mCE is relative to, at the same network, site and regime.
+        baseline: the arm that mCE is relative to, at the same network, site and regime; none is that of
+            `regimes.without_noise`.
 
     Returns:
         columns `COLUMNS`, one row for each noise and threat (norm and ε of attacks; one row where there is
@@ -83,15 +85,21 @@ def robustness(
         or None. Corruptions are those of imagecorruptions and of the published sets.
     """
     rows = []
-    places = ["study", "network", "site", "regime"]
-    for _, place in cells.groupby(places, sort=True, observed=True):
-        bases = _errors(place[place["arm"] == baseline], found)
-        for names, noise in place.groupby(NOISE, sort=True, observed=True):
-            named = dict(zip(NOISE, names, strict=True))
-            corrupted = _corrupted(_errors(noise, found), bases, baseline)
-            for attacked in _attacked(noise, found, seed):
-                rows.append(named | _clean(noise, found) | corrupted | attacked)
+    for names, noise in cells.groupby(NOISE, sort=True, observed=True):
+        named = dict(zip(NOISE, names, strict=True))
+        bases = _errors(_reference(cells, named, baseline), found)
+        corrupted = _corrupted(_errors(noise, found), bases, baseline)
+        for attacked in _attacked(noise, found, seed):
+            rows.append(named | _clean(noise, found) | corrupted | attacked)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _reference(cells: pd.DataFrame, noise: Row, baseline: str) -> pd.DataFrame:
+    """Return the cells of the baseline of a noise."""
+    regime = without_noise(noise["regime"]) if baseline == "none" else noise["regime"]
+    place = {name: noise[name] for name in ("study", "network", "site")}
+    wanted = place | {"regime": regime, "arm": baseline}
+    return cells[(cells[list(wanted)] == pd.Series(wanted)).all(axis=1)]
 
 
 def _errors(noise: pd.DataFrame, found: Sequence[Outcome]) -> dict[str, float]:

@@ -56,17 +56,19 @@ class Expectation:
         shared: images (S, B, C, H, W) → what all draws have in common.
         passed: (what is shared, number of the draw) → logits (S, B, classes) under that draw. The number keys
             the noise; it does not depend on what becomes of any image.
-        only: how many draws there are, if not endless: every query then takes these; 1: there is no noise.
+        only: how many draws there are, if not endless: every query then takes these.
+        noisy: whether there is any noise: without it all draws are one.
     """
 
     shared: Callable[[Tensor], Tensor]
     passed: Callable[[Tensor, int], Tensor]
     only: int | None = None
+    noisy: bool = True
 
     @classmethod
     def steady(cls, logits: Callable[[Tensor, int], Tensor]) -> Expectation:
         """Return that of networks without noise."""
-        return cls(lambda points: points, logits, only=1)
+        return cls(lambda points: points, logits, only=1, noisy=False)
 
     def numbers(self, query: int, passes: int) -> range:
         """Return the numbers of the draws of a query: no two queries share one, if draws are endless."""

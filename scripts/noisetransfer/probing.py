@@ -30,7 +30,8 @@ class Gradients:
     Attributes:
         zero: share of the images and draws whose gradient is 0 in every pixel, (R,): if it is masked.
         ratio: of each image, norm of the mean gradient over the root of its total variance between
-            draws, (R, B): below 1 / √M an average over M draws is mostly noise. NaN without noise.
+            draws, (R, B): below 1 / √M an average over M draws is mostly noise. The square of the norm is
+            estimated without bias, by 0 where that is below it. NaN without noise.
     """
 
     zero: Tensor
@@ -60,9 +61,16 @@ def gradients(
         )
         found.append(torch.autograd.grad(loss, points)[0].flatten(2))
     every = torch.stack(found)
-    deviation = every.var(0, correction=1).sum(-1).sqrt() if len(found) > 1 else torch.nan
     zero = (every == 0).all(-1).float().mean((0, 2))
-    return Gradients(zero, every.mean(0).norm(dim=-1) / deviation)
+    return Gradients(zero, _ratio(every))
+
+
+def _ratio(every: Tensor) -> Tensor:
+    """Return ‖μ‖ / σ of gradients (draws, R, B, pixels): a mean of M of them has ‖μ‖² + σ² / M."""
+    draws = len(every)
+    spread = every.var(0, correction=1).sum(-1) if draws > 1 else every[0, ..., 0] * torch.nan
+    signal = every.mean(0).square().sum(-1) - spread / draws
+    return (signal.clamp(min=0) / spread).sqrt()
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,14 @@ class Moments:
     direction_z: Tensor
 
 
-def moments(drawn: NoiseSampler, asked: NoiseSampler, indices: Tensor, *, draws: int) -> Moments:
+def moments(
+    drawn: NoiseSampler,
+    asked: NoiseSampler,
+    indices: Tensor,
+    *,
+    draws: int,
+    trace: float | None = None,
+) -> Moments:
     """Measure the second moments of noise of one trial.
 
     Args:
@@ -89,6 +104,7 @@ def moments(drawn: NoiseSampler, asked: NoiseSampler, indices: Tensor, *, draws:
         asked: the same noise in float32: its factors say what the covariance must be.
         indices: original indices of images, (B,): they key the draws; B · draws are measured.
         draws: draws of each image.
+        trace: what tr Σ must be, τ·d, of every row that has noise; None: that of the factors.
     """
     keys, device = drawn.keys("noise that is measured"), drawn.device
     along = [_directions(asked, row).to(device) for row in range(len(asked.scale))]
@@ -98,11 +114,13 @@ def moments(drawn: NoiseSampler, asked: NoiseSampler, indices: Tensor, *, draws:
         norms.append(noise.double().square().sum(-1))
         spread.append(torch.stack([own @ w for own, w in zip(noise, along, strict=True)]).double())
     energy, projected = torch.cat(norms, 1).cpu(), torch.cat(spread, 1).cpu()
-    n, trace = energy.shape[1], _trace(asked)
+    n, wanted = energy.shape[1], _trace(asked)
+    if trace is not None:
+        wanted = torch.full_like(wanted, trace).where(wanted > 0, 0)
     error = energy.std(1, correction=1) / n**0.5
     variance = torch.stack([_variance(asked, row, w.cpu()) for row, w in enumerate(along)])
     z = (projected.square().mean(1) / variance - 1) * (n / 2) ** 0.5
-    return Moments(energy.mean(1) / trace, (energy.mean(1) - trace) / error, z.abs().amax(1))
+    return Moments(energy.mean(1) / wanted, (energy.mean(1) - wanted) / error, z.abs().amax(1))
 
 
 def probe_rows(
@@ -133,6 +151,7 @@ def _directions(asked: NoiseSampler, row: int) -> Tensor:
     """Return unit vectors (d, DIRECTIONS): leading columns of the factor, and random ones."""
     d, factor = asked.scale.shape[-1], asked.factors[row]
     leading = factor[0, :, : DIRECTIONS // 2].float() if factor is not None else torch.empty(d, 0)
+    leading = leading[:, leading.any(0)]  # a factor of lower rank than its stack ends in zeros
     draws = generator(asked.seed, "directions", row)
     random = torch.randn(d, DIRECTIONS - leading.shape[1], generator=draws)
     return normalize(torch.cat([leading, random], 1), dim=0)

@@ -55,7 +55,7 @@ def interval(values: Array, kind: Kind, random: np.random.Generator) -> tuple[fl
         random: for the bootstrap.
 
     Returns:
-        low and high; NaN for a single image. Where no value differs from another, a share
+        low and high; NaN for a single image. Where no sample differs from another, a share
         q = 1 − 0.025^(1/n) of other images may have been missed: the mean moves by q towards the bounds.
     """
     if values.shape[1] < 2:
@@ -64,7 +64,10 @@ def interval(values: Array, kind: Kind, random: np.random.Generator) -> tuple[fl
         return _unseen(float(values[0, 0]), _LEAST[kind], values.shape[1])
     if len(values) >= FEWEST:
         return _student(values, kind)
-    return bca(values.mean(axis=0, dtype=float), random)
+    means = values.mean(axis=0, dtype=float)
+    if np.ptp(means) < SMALLEST:  # trials that differ, but by as much on every image
+        return _unseen(float(means[0]), _LEAST[kind], len(means))
+    return bca(means, random)
 
 
 def bca(values: Array, random: np.random.Generator) -> tuple[float, float]:

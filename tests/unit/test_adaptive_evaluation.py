@@ -94,6 +94,22 @@ def test_who_knows_the_seed_sees_the_draws_that_score(data, site, input_noise):
         torch.testing.assert_close(seen[:, place], expected)
 
 
+def test_auto_attack_may_know_the_one_draw_that_scores(data):
+    """A single known draw is noise still: every image has its own."""
+    found = attacked(
+        noisy(),
+        data[0].float() / 255,
+        data[2],
+        INDICES,
+        attack="auto_attack",
+        rows=[1],
+        epsilons=[0.1],
+        budget={**ADAPTIVE["auto_attack"], "against": "known_seed"},
+        passes=1,
+    )
+    assert found.shape == (1, *data[0].shape)
+
+
 @SITES
 @INPUT_NOISE
 def test_others_see_draws_of_their_own(data, site, input_noise):

@@ -37,6 +37,7 @@ PROBES = pd.DataFrame(
     {
         "source": ["any", "pgd@0.1"],
         "arm": ["none", "full"],
+        "network": "v2",
         "trial": 0,
         "zero_gradients": [0.125, 0.0],
         "gradient_ratio": [np.nan, 0.5],
@@ -62,7 +63,7 @@ def tables():
     frames += [records(a, place, 0.2) for a in ("pgd", "auto_pgd_eot") for place in (0, 1)]
     found = attacked(pd.concat(frames), BUDGETS)
     worst = worst_cases(found, BUDGETS)
-    return audit_table(pd.concat([found, worst]), BUDGETS), verdicts(worst, 0), PROBES
+    return audit_table(pd.concat([found, worst]), BUDGETS), verdicts(found, BUDGETS, 0), PROBES
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,25 @@ def test_attackers_are_ordered_from_weak_to_strong(figure):
     shown = dict(zip(names, (x for x, _ in points(axis, "full")), strict=True))
     assert shown["pgd"] == round((N - 20) / N, 6)
     assert shown["worst of all but known seed"] == round((N - 34) / N, 6)
+
+
+def test_a_bar_goes_from_the_accuracy_of_ten_draws_to_that_of_one(figure, tables):
+    axis = titled(figure, "by attacker")
+    ends = {
+        tuple(np.round(part[:, 0], 6)) for bars in axis.collections for part in bars.get_segments()
+    }
+    own = tables[0].query("attack == 'pgd' and arm == 'full' and epsilon == 0.1").iloc[0]
+    assert (round(1 - own["error_in_10"], 6), round(own["single_draw"], 6)) in ends
+
+
+def test_a_network_trained_on_other_images_has_a_line_of_its_own(tables):
+    def trained(table):
+        own = table[table["arm"] == "none"].assign(network="v2+pgd@0.1x0.5")
+        return pd.concat([table, own], ignore_index=True)
+
+    figure = audit(trained(tables[0]), tables[1], trained(tables[2]), title="study, audit")
+    lines = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(lines) == ["+pgd@0.1x0.5", "full", "none"]
 
 
 def test_gains_stand_with_their_verdicts(figure, tables):

@@ -27,6 +27,7 @@ BUDGETS = {
     "auto_pgd_eot": budget("auto_pgd_eot"),
     "auto_pgd_eot.m1": budget("auto_pgd_eot", passes=1),
     "auto_pgd_eot.known": budget("auto_pgd_eot", against="known_seed"),
+    "auto_pgd_l2_eot": budget("auto_pgd_l2_eot"),
     "random_noise": budget("random_noise"),
 }
 KEYS = {"study": "s", "network": "v2", "site": "L2", "regime": "retrain"}
@@ -52,7 +53,7 @@ def identity(target, wrong):
 
 def judged(*frames):
     found = attacked(pd.concat(frames), BUDGETS)
-    return verdicts(worst_cases(found, BUDGETS), 0)
+    return verdicts(found, BUDGETS, 0)
 
 
 def test_accuracies_and_budgets_of_an_attack():
@@ -109,6 +110,39 @@ def test_the_reference_is_attacked_as_hard():
     assert judged(*frames).iloc[0]["verdict"] == "holds"
 
 
+def test_both_are_judged_by_the_attacks_that_both_were_tested_under():
+    """Otherwise the one that more attacks were tried on would seem the weaker."""
+    frames = [none("pgd@0.1", range(150)), none("auto_pgd_eot@0.1", range(150))]
+    frames += [records("pgd@0.1", range(50)), records("auto_pgd_eot@0.1", range(60))]
+    alone = records("auto_pgd_eot.m1@0.1", range(150))
+    pd.testing.assert_frame_equal(judged(*frames, alone), judged(*frames))
+    assert judged(*frames, alone, none("auto_pgd_eot.m1@0.1", [])).iloc[0]["verdict"] == "vanishes"
+
+
+def test_balls_of_different_norms_are_not_mixed():
+    """At one ε: what is within it in L2 is far smaller than in L∞."""
+    frames = [none(t, range(150)) for t in ("pgd@0.1", "auto_pgd_eot@0.1")]
+    frames += [records(t, range(50)) for t in ("pgd@0.1", "auto_pgd_eot@0.1")]
+    other = [arm("auto_pgd_l2_eot@0.1", range(200)) for arm in (none, records)]
+    pd.testing.assert_frame_equal(judged(*frames, *other), judged(*frames))
+    worst = worst_cases(attacked(pd.concat([*frames, *other]), BUDGETS), BUDGETS)
+    right = worst.groupby(["arm", "attack", "norm"])["right"].mean()
+    assert right["full", "competent"].to_dict() == {"L2": 0.0, "Linf": 0.75}
+
+
+def test_a_network_trained_on_attacks_is_judged_as_noise_is():
+    """Over the network trained on clean images, whose suffix was retrained without noise."""
+    frames = [none(t, range(150)) for t in ("pgd@0.1", "auto_pgd_eot@0.1")]
+    trained = [
+        none(target, range(wrong)).assign(network="v2+pgd@0.1x0.5", regime="inference")
+        for target, wrong in (("pgd@0.1", 50), ("auto_pgd_eot@0.1", 60))
+    ]
+    row = judged(*frames, *trained).iloc[0]
+    assert (row["network"], row["arm"], row["over"]) == ("v2+pgd@0.1x0.5", "none", "none")
+    assert (row["gain_one_draw"], row["gain_competent"]) == pytest.approx((0.5, 0.45))
+    assert row["verdict"] == "holds"
+
+
 def test_no_gain_to_begin_with_is_no_gain_that_vanished():
     frames = [none(t, range(60)) for t in ("pgd@0.1", "auto_pgd_eot@0.1")]
     frames += [records(t, range(60)) for t in ("pgd@0.1", "auto_pgd_eot@0.1")]
@@ -145,6 +179,15 @@ def test_intervals_are_those_of_images():
     assert row["resampled"] == "images"
 
 
+def test_a_gain_on_four_images_is_no_sure_gain():
+    """Their bootstrap leaves out 0, but of four coins all fall alike in one case of eight."""
+    frames = [none(t, range(104)) for t in ("pgd@0.1", "auto_pgd_eot@0.1")]
+    frames += [records(t, range(100)) for t in ("pgd@0.1", "auto_pgd_eot@0.1")]
+    row = judged(*[frame[frame["trial"] == 0] for frame in frames]).iloc[0]
+    assert row["gain_one_draw_low"] > 0
+    assert row["verdict"] == "absent"
+
+
 def test_five_trials_speak_of_new_trials_too():
     """Trials that differ widen the interval, which then is not that of their images alone."""
     arms = (none, 150), (records, 50)
@@ -174,20 +217,21 @@ def test_noise_in_training_alone_is_compared_with_the_same_arm_none():
 def test_without_adaptive_attacks_there_is_nothing_to_judge():
     only = attacked(records("random_noise@0.1", range(50)), BUDGETS)
     with pytest.raises(StudyError, match="one draw a gradient and an adaptive one"):
-        verdicts(worst_cases(only, BUDGETS), 0)
+        verdicts(only, BUDGETS, 0)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "word"),
     [
-        ((0.3, 0.2), (0.25, 0.2), "holds"),
-        ((0.3, 0.2), (0.2, 0.1), "shrinks"),
-        ((0.3, 0.2), (0.29, -0.01), "vanishes"),
-        ((0.3, -0.1), (0.3, 0.2), "absent"),
+        ((0.3, True), (0.25, True), "holds"),
+        ((0.3, True), (0.2, True), "shrinks"),
+        ((0.3, True), (0.29, False), "vanishes"),
+        ((0.3, False), (0.3, True), "absent"),
     ],
 )
 def test_words(before, after, word):
-    assert verdict(*before, *after) == word
+    gains, sure = zip(before, after, strict=True)
+    assert verdict(*gains, *sure) == word
 
 
 @pytest.mark.parametrize(

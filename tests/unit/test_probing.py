@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from noisetransfer import probing
 from noisetransfer.arms import Factors
 from noisetransfer.evaluation import NoisyNetworks
 from noisetransfer.networks import stack
@@ -61,8 +62,18 @@ def test_the_ratio_is_that_of_gradients_drawn_by_hand(scale):
         loss = nn.functional.cross_entropy(logits, LABELS, reduction="sum")
         each.append(torch.autograd.grad(loss, points)[0].flatten(1))
     every = torch.stack(each)
-    by_hand = every.mean(0).norm(dim=-1) / every.var(0).sum(-1).sqrt()
+    spread = every.var(0).sum(-1)
+    signal = (every.mean(0).norm(dim=-1).square() - spread / 30).clamp(min=0)
+    by_hand = signal.sqrt() / spread.sqrt()
     torch.testing.assert_close(found.ratio[0], by_hand, rtol=1e-3, atol=1e-5)
+
+
+def test_the_ratio_of_gradients_that_are_chance_alone_is_about_0():
+    """Uncorrected it would be 1 / √30 = .18; the true ratio .5 is found."""
+    draws = torch.randn(30, 1, 400, 50, generator=torch.Generator().manual_seed(7))
+    assert probing._ratio(draws).median() < 0.06
+    shifted = probing._ratio(draws + 0.5)
+    assert shifted.median() == pytest.approx(0.5, abs=0.02)
 
 
 def test_more_noise_makes_gradients_agree_less():
@@ -94,6 +105,22 @@ def test_noise_of_another_covariance_is_seen(change):
     asked = sampler(factors())
     found = moments(change(asked), asked, INDICES, draws=50)
     assert max(found.trace_z.abs().max(), found.direction_z.max()) > 6
+
+
+def test_the_trace_is_held_against_what_tau_asks_for():
+    """Factors that were scaled wrongly, and drawn from as they are."""
+    asked = sampler(factors(), SILENT)
+    trace = float(probing._trace(asked)[0])
+    right, wrong = (moments(asked, asked, INDICES, draws=50, trace=t) for t in (trace, 1.3 * trace))
+    assert abs(right.trace_z[0]) < 4
+    assert wrong.trace_z[0] < -6
+    assert right.trace[1].isnan()
+
+
+def test_columns_of_a_factor_that_are_0_are_no_directions():
+    padded = Factors(torch.cat([factors().factor[:, :2], torch.zeros(D, 6)], 1), torch.ones(D))
+    found = moments(sampler(padded), sampler(padded), INDICES, draws=50)
+    assert found.direction_z.max() < 4.5
 
 
 def test_no_noise_has_no_moments():

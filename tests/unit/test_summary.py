@@ -246,6 +246,16 @@ def test_robustness_of_every_noise():
     assert table.query("arm == 'none'")["mce"].tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("regime", ["trained_only", "tested_only"])
+def test_corruption_error_is_relative_to_the_network_without_noise_whatever_the_regime(regime):
+    cells, found = FOUND[2]
+    shaped = cells["arm"] == "full"
+    other = cells.assign(regime=cells["regime"].mask(shaped, regime))
+    mces = [robustness(one, found, 1).query("arm == 'full'")["mce"] for one in (cells, other)]
+    assert mces[0].notna().all()
+    assert mces[0].tolist() == mces[1].tolist()
+
+
 def test_robust_accuracy_is_the_worst_case_per_image():
     table = robustness(*FOUND[2], seed=1).query("arm == 'none'").set_index("threat")
     own = RECORDS[2].query("arm == 'none'").assign(right=lambda t: t["prediction"] == t["label"])

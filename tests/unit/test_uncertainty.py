@@ -95,6 +95,17 @@ def test_where_all_images_agree_some_may_have_been_missed(trials):
     assert low == -high
 
 
+def test_trials_that_err_on_other_images_may_leave_every_image_alike():
+    """The mean over two trials is the same on all images, though the trials differ."""
+    first = np.arange(40) % 2
+    low, high = interval(np.stack([first, 1 - first]), "accuracy", RANDOM)
+    assert 0 < low < 0.5 < high < 1
+    flips = np.zeros((2, 40))
+    flips[:, 3] = 1, -1
+    low, high = interval(flips, "difference", RANDOM)
+    assert -1 < low < 0 < high < 1
+
+
 def test_interval_of_an_accuracy_stays_within_0_and_1():
     values = np.zeros((5, 100), np.float32)
     values[0, 0] = values[1, 3] = 1

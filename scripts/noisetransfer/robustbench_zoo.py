@@ -40,7 +40,7 @@ def resolve(reference: Reference) -> Reference:
 def build(reference: Reference) -> nn.Module:
     """Build the network without its weights."""
     dataset, threat, model = reference.parts
-    create = _library().timm.create_model
+    create = library().timm.create_model
     try:
         if name := _name_in_timm(reference):
             network: nn.Module = create(name, num_classes=_CLASSES[dataset])
@@ -58,12 +58,12 @@ def load(reference: Reference, folder: Path) -> nn.Module:
     """
     from torchvision.models import _api
 
-    library = _library()
+    robustbench = library()
     dataset, threat, model = reference.parts
-    with read_here(folder, _api, library.timm.models._builder), warnings.catch_warnings():
+    with read_here(folder, _api, robustbench.timm.models._builder), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision's, for the way in which it is called
         try:
-            network: nn.Module = library.load_model(model, folder, dataset, threat)
+            network: nn.Module = robustbench.load_model(model, folder, dataset, threat)
         except StudyError as error:
             raise StudyError(f"network {reference}: {error}") from error
         except Exception as error:  # what the loader raises depends on the model
@@ -86,9 +86,9 @@ def preprocessing(reference: Reference) -> Preprocessing | None:
     from torchvision.transforms import CenterCrop, Resize
 
     dataset, threat, model = reference.parts
-    library = _library()
-    kinds = library.BenchmarkDataset(dataset), library.ThreatModel(threat)
-    steps = library.get_preprocessing(*kinds, model, None).transforms
+    robustbench = library()
+    kinds = robustbench.BenchmarkDataset(dataset), robustbench.ThreatModel(threat)
+    steps = robustbench.get_preprocessing(*kinds, model, None).transforms
     resize = next((step for step in steps if isinstance(step, Resize)), None)
     crop = next((step for step in steps if isinstance(step, CenterCrop)), None)
     if crop is None:
@@ -104,22 +104,24 @@ def classes(reference: Reference) -> int:
 
 
 def _entry(dataset: str, threat: str, model: str) -> Any:
-    library = _library()
-    return library.model_dicts[library.BenchmarkDataset(dataset)][library.ThreatModel(threat)][
-        model
-    ]
+    robustbench = library()
+    kinds = robustbench.BenchmarkDataset(dataset), robustbench.ThreatModel(threat)
+    return robustbench.model_dicts[kinds[0]][kinds[1]][model]
 
 
 def _name_in_timm(reference: Reference) -> str | None:
     """Return the name under which RobustBench registers some models in timm, for its own loader."""
     dataset, threat, model = reference.parts
     name = f"{model.lower().replace('-', '_')}_{dataset}_{threat.lower()}"
-    return name if _library().timm.is_model(name) else None
+    return name if library().timm.is_model(name) else None
 
 
 @cache
-def _library() -> Any:
-    """Return what is used of the package; the first call imports it (3 s) and has it read files safely."""
+def library() -> Any:
+    """Return what is used of RobustBench, as `robustbench` would have it if it could be imported.
+
+    The first call imports it (3 s) and has it read files safely.
+    """
     with _lent(_stand_ins()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the old names under which it imports timm
         from robustbench import data, model_zoo, utils
@@ -132,6 +134,7 @@ def _library() -> Any:
         get_preprocessing=data.get_preprocessing,
         BenchmarkDataset=utils.BenchmarkDataset,
         ThreatModel=utils.ThreatModel,
+        clean_accuracy=utils.clean_accuracy,
     )
 
 

@@ -5,8 +5,6 @@ import math
 import subprocess
 import sys
 import threading
-import types
-import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import noisetransfer
 from noisetransfer import Averaged, fit_noise, inject, noise_off
 from noisetransfer.errors import StudyError
+from noisetransfer.robustbench_zoo import library
 from structures import dense
 
 ROOT = Path(__file__).parents[2]
@@ -729,24 +728,8 @@ def test_the_standard_autoattack_runs_and_finds_gradients(network):
     assert right[1] < right[0]
 
 
-@pytest.fixture
-def clean_accuracy(monkeypatch):
-    """RobustBench's; its import needs a module of setuptools < 81 and another package's old name."""
-    import pyautoattack
-    import pyautoattack.state
-
-    stand_in = types.ModuleType("pkg_resources")
-    stand_in.resource_filename = lambda package, path: path
-    monkeypatch.setitem(sys.modules, "pkg_resources", stand_in)
-    monkeypatch.setitem(sys.modules, "autoattack", pyautoattack)
-    monkeypatch.setitem(sys.modules, "autoattack.state", pyautoattack.state)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from robustbench.utils import clean_accuracy
-    return clean_accuracy
-
-
-def test_clean_accuracy_of_robustbench_is_that_of_the_same_passes(network, clean_accuracy):
+def test_clean_accuracy_of_robustbench_is_that_of_the_same_passes(network):
+    clean_accuracy = library().clean_accuracy
     noise, (x, _) = fit_noise(network, "block", *images(), trace=2.0), images()
     labels, noisy = network(x).argmax(1), inject(network, "block", noise)
     found = clean_accuracy(noisy, x, labels, batch_size=25)

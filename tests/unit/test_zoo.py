@@ -491,7 +491,7 @@ def test_robustbench_refuses_a_bad_file_as_all_do(how, tmp_path, monkeypatch):
 def test_robustbench_tells_where_to_put_what_google_drive_does_not_give(
     answer, tmp_path, monkeypatch
 ):
-    robustbench_zoo._library()
+    robustbench_zoo.library()
     import gdown
 
     def download(id: str, output: str) -> None:
@@ -520,7 +520,7 @@ def test_the_import_of_robustbench_leaves_nothing_behind():
     code = (
         "import sys, torch; from noisetransfer import robustbench_zoo\n"
         "state = torch.get_rng_state()\n"
-        "robustbench_zoo._library()\n"
+        "robustbench_zoo.library()\n"
         "assert not {'pkg_resources', 'autoattack', 'autoattack.state'} & set(sys.modules)\n"
         "import robustbench.data, robustbench.eval, robustbench.loaders\n"
         "assert torch.equal(state, torch.get_rng_state())\n"

@@ -107,6 +107,15 @@ def _reference(value: str) -> str:
 
 def _rank(value: object) -> object:
     try:
+def _control(value: str) -> str:
+    if value in ARMS and value not in CONTROLS:
+        raise ValueError(
+            f"unknown control {value!r}; allowed: {', '.join(CONTROLS)}; arms such as rotated, permuted, "
+            "diagonal are written under noise.arms"
+        )
+    return _one_of(value, CONTROLS, "control")
+
+
         parse_rank(value)
     except StudyError as error:
         raise ValueError(str(error)) from None
@@ -174,7 +183,7 @@ Tau = Annotated[str, BeforeValidator(_tau)]
 NetworkId = Annotated[str, AfterValidator(_network), WithJsonSchema(spellings.NETWORK)]
 Control = Annotated[
     str,
-    AfterValidator(lambda v: _one_of(v, CONTROLS, "control")),
+    AfterValidator(_control),
     WithJsonSchema(spellings.one_of(CONTROLS)),
 ]
 RegimeId = Annotated[

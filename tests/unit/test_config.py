@@ -163,7 +163,13 @@ VALUES = [
         "retain",
         "'retain'; allowed: retrain, trained_only, tested_only, inf",
     ),
-    (f"{EXPERIMENT}.controls", "full", "unknown control 'full'; allowed: signal, pooled, half_a, "),
+    (f"{EXPERIMENT}.controls", "ful", "unknown control 'ful'; allowed: signal, .*, fine_tuned "),
+    (
+        f"{EXPERIMENT}.controls",
+        ["rotated"],
+        "unknown control 'rotated'; allowed: signal, pooled, half_a, .*; arms such as rotated, permuted, "
+        "diagonal are written under noise.arms ",
+    ),
     ("noise.pooled", ["al"], f"unknown suite 'al'; allowed: {SUITES}, or a modification as name"),
     ("noise.pooled", ["clean@0"], "clean@0: is no source, which needs modified training images"),
     ("noise.pooled", ["cifar10_c.fog@3"], "cifar10_c.fog@3: is no source, which needs modified tr"),

@@ -127,6 +127,12 @@ def test_unknown_key_of_a_published_mean():
     assert f"{place}: unknown key; allowed: value, within" in message
 
 
+def test_unknown_key_of_an_expected_accuracy():
+    message = fault({"checks.transfer.clean_accuracy": {"value": 0.9, "within": 0.1, "about": 1}})
+    place = "checks.transfer.clean_accuracy.about"
+    assert f"{place}: unknown key; allowed: value, within" in message
+
+
 def test_unknown_key_under_an_id_that_is_itself_the_name_of_a_key():
     experiment = edited({})["experiments"]["transfer"] | {"bogus": 1}
     message = fault({"experiments.site": experiment})
@@ -209,7 +215,10 @@ VALUES = [
     ("noise.rank", "heldout", rf"'heldout' is {NO_RANK} "),
     ("evaluation.bfloat16", 2, r"valid boolean.* \(found 2\)"),
     ("evaluation.passes", 0, r"greater than or equal to 1 \(found 0\)"),
-    ("checks.transfer.clean_accuracy", 90, r"less than or equal to 1 \(found 90\)"),
+    ("checks.transfer.clean_accuracy", 90, r"less than or equal to 1 \(found 90\)$"),
+    ("checks.transfer.clean_accuracy", "high", r"valid number.* \(found 'high'\)"),
+    ("checks.transfer.clean_accuracy", {"value": 2, "within": 0.1}, r"\.value: .*\(found 2\)"),
+    ("checks.transfer.clean_accuracy", {"value": 0.9}, r"\.within: Field required"),
     # trace scales
     (TAU, 0, rf"0 is {NO_TAU} \(found 0\)"),
     (TAU, -0.5, rf"-0\.5 is {NO_TAU} "),

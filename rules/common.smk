@@ -210,8 +210,15 @@ def budgets_of(experiment):
 
 
 def gated_records(experiment):
-    """The records that the order of the attacks is checked on."""
-    return records_of(experiment) if STUDY.checks[experiment].gates else []
+    """The records that the order of the attacks is checked on: those under attacks."""
+    if not STUDY.checks[experiment].gates:
+        return []
+    jobs = [
+        job
+        for job in plan.evaluations(STUDY, experiment)
+        if any(map(is_attack, targets_of(job)))
+    ]
+    return [RECORDS.format(**asdict(j), trials=t) for j in jobs for t in STUDY.trials]
 
 
 def gated_probes(experiment):

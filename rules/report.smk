@@ -288,12 +288,11 @@ rule check_results:
         f"{LOGS}/check_results/{{experiment}}.log",
     benchmark:
         f"{BENCHMARKS}/check_results/{{experiment}}.tsv"
-    localrule: True
     conda:
         "../envs/plot.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=version_of(code_of("check_results")),
         checks=lambda w: STUDY.checks[w.experiment].model_dump_json(),

@@ -8,11 +8,12 @@ import numpy as np
 
 from noisetransfer.artifacts import write_tensors
 from noisetransfer.commandline import add_images, parser, run
-from noisetransfer.datasets import find, names_of_classes, splits
+from noisetransfer.datasets import find, names_of_classes, require_disjoint, splits
 
 
 def main(args: argparse.Namespace) -> None:
     drawn = splits(args.id, args.folder, args.splits, resize=args.resize, crop=args.crop)
+    require_disjoint(drawn)
     names = names_of_classes(args.id, args.folder)
     made = find(args.id, resize=args.resize, crop=args.crop).preprocessing
     for name, split in drawn.items():

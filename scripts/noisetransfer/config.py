@@ -14,7 +14,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     WithJsonSchema,
     model_validator,
@@ -105,6 +107,15 @@ def _reference(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _control(value: str) -> str:
+    if value in ARMS and value not in CONTROLS:
+        raise ValueError(
+            f"unknown control {value!r}; allowed: {', '.join(CONTROLS)}; arms such as rotated, permuted, "
+            "diagonal are written under noise.arms"
+        )
+    return _one_of(value, CONTROLS, "control")
+
+
 def _rank(value: object) -> object:
     try:
         parse_rank(value)
@@ -174,7 +185,7 @@ Tau = Annotated[str, BeforeValidator(_tau)]
 NetworkId = Annotated[str, AfterValidator(_network), WithJsonSchema(spellings.NETWORK)]
 Control = Annotated[
     str,
-    AfterValidator(lambda v: _one_of(v, CONTROLS, "control")),
+    AfterValidator(_control),
     WithJsonSchema(spellings.one_of(CONTROLS)),
 ]
 RegimeId = Annotated[
@@ -190,10 +201,21 @@ Suite = Annotated[list[Modification], Field(min_length=1), AfterValidator(_uniqu
 
 
 class Within(Model):
-    """A published number, and how far the measured one may be from it."""
+    """A published or expected number, and how far the measured one may be from it."""
 
-    value: float = Field(ge=0, le=1, description="the published number")
+    value: float = Field(ge=0, le=1, description="the published or expected number")
     within: float = Field(gt=0, le=1, description="the greatest difference that agrees")
+
+
+def _kind_of_bound(value: object) -> str:
+    return "band" if isinstance(value, dict | Within) else "least"
+
+
+LeastOrWithin = Annotated[
+    Annotated[float, Field(ge=0, le=1), Tag("least")] | Annotated[Within, Tag("band")],
+    Discriminator(_kind_of_bound),
+]
+"""The least number that will do, or the expected one and how far from it."""
 
 
 class Splits(Model):
@@ -445,11 +467,10 @@ class PublishedCells(Model):
 class Checks(Model):
     """What a finished experiment must hold, else the study fails."""
 
-    clean_accuracy: float | None = Field(
+    clean_accuracy: LeastOrWithin | None = Field(
         default=None,
-        ge=0,
-        le=1,
-        description="least accuracy of arm none on clean test images",
+        description="accuracy of arm none on clean test images, in every trial: the least, or {value, "
+        "within}, what it must be near",
     )
     own_gain: float | None = Field(
         default=None,
@@ -594,9 +615,11 @@ def _keys_beside(place: tuple[Any, ...]) -> Iterable[str]:
     annotation: Any = Study
     for part in (part for part in place[:-1] if not isinstance(part, int)):
         model = next(iter(_models(annotation)))
-        # a section by ids takes two steps: to the section, then to what stands under the id
-        inside_section = get_origin(annotation) is dict
-        annotation = model if inside_section else model.model_fields[part].annotation
+        if get_origin(annotation) is dict:
+            # a section by ids takes two steps: to the section, then to what stands under the id
+            annotation = model
+        elif part in model.model_fields:  # else a step to one of several spellings
+            annotation = model.model_fields[part].annotation
     return tuple(next(iter(_models(annotation))).model_fields)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from noisetransfer.architectures import ARCHITECTURES
 from noisetransfer.arms import ARMS, FINE_TUNED, NO_SOURCE
+from noisetransfer.attack_order import ordered
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.corrupted_sets import SETS, misfit
 from noisetransfer.datasets import DATASETS, find, too_large, validation_is_unseen
@@ -31,9 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from noisetransfer.config import Checks, Dataset, Grid, Network, Study
+    from noisetransfer.plan import Evaluation
 
 MATCHED = "matched_accuracy"
 """The figure of accuracies at equal clean accuracy."""
+
+AUDIT_PASSES = 10
+"""Draws among which an audit looks for a wrong one."""
 
 
 def faults(study: Study) -> list[str]:
@@ -352,23 +358,52 @@ def _bad_figures(study: Study) -> Iterable[str]:
 
 
 def _bad_audit(study: Study, experiment: str) -> Iterable[str]:
-    """Find an audit that lacks what it compares: arm none, both kinds of attacks at one ε."""
+    """Find an audit that lacks what it compares: arm none, enough draws, both kinds of attacks at one ε."""
     if "audit" not in study.figures_of(experiment):
         return
     if "none" not in study.noise.arms:
         yield f"figures.{experiment}: audit needs none among noise.arms"
-    found: dict[bool, set[float]] = {True: set(), False: set()}
-    for job in evaluations(study, experiment):
-        for targets in pairs(study.suites, job.source, job.suite).values():
-            for modification, epsilon in map(parse, targets):
-                if modification.kind == "attack" and modification.name != FLOOR:
-                    adaptive = ATTACKS[attack_of(modification.name)].adaptive
-                    found[adaptive].add(epsilon)
-    if not found[True] & found[False]:
+    if study.evaluation.passes < AUDIT_PASSES:
         yield (
-            f"figures.{experiment}: audit needs an attack through one draw a gradient (such as pgd) and an "
-            "adaptive one (such as auto_pgd_eot) at one epsilon among the targets"
+            f"figures.{experiment}: audit needs evaluation.passes of {AUDIT_PASSES} or more: it asks whether "
+            f"one of {AUDIT_PASSES} draws is wrong; 32 or more are advised"
         )
+    attacks = _attacks(study, experiment).items()
+    bare = {source for (_, source), found in attacks if not _shows_both(study, found.values())}
+    if bare:
+        yield (
+            f"figures.{experiment}: audit needs among the targets of every noise, at one epsilon, an attack "
+            "through one draw a gradient (such as pgd) and one that averages over draws of the noise (such "
+            "as auto_pgd_eot, with against: noisy and passes above 1); without them: "
+            f"{_list(bare)}"
+        )
+
+
+def _shows_both(study: Study, found: Iterable[set[str]]) -> bool:
+    """Tell whether some of the attacks at one ε look at one draw, and some average over several."""
+    for names in found:
+        one_draw = [name for name in names if not ATTACKS[attack_of(name)].adaptive]
+        averaging = [name for name in names if _averages(study.budget(name))]
+        if averaging and set(one_draw) - {FLOOR}:
+            return True
+    return False
+
+
+def _averages(budget: Mapping[str, Any]) -> bool:
+    """Tell whether an attack sees the noise as it is, and more than one draw of it."""
+    return budget.get("against") == "noisy" and budget["passes"] > 1
+
+
+def _attacks(study: Study, experiment: str) -> dict[tuple[Evaluation, str], dict[float, set[str]]]:
+    """Return the attacks that each noise and source of an experiment is tested under, by their ε."""
+    found: dict[tuple[Evaluation, str], dict[float, set[str]]] = {}
+    for job in evaluations(study, experiment):
+        for source, targets in pairs(study.suites, job.source, job.suite).items():
+            attacks = found.setdefault((replace(job, suite=""), source), {})
+            for modification, epsilon in map(parse, targets):
+                if modification.kind == "attack":
+                    attacks.setdefault(epsilon, set()).add(modification.name)
+    return found
 
 
 def _variants_of_a_source(study: Study, experiment: str) -> dict[str, set[str]]:
@@ -400,6 +435,21 @@ def _bad_checks(study: Study) -> Iterable[str]:
             yield f"checks.{name}.clean_accuracy: needs clean@0 among the targets of {name}"
         if checks.published and not ARMS[checks.published.arm].from_source:
             yield f"checks.{name}.published.arm: {checks.published.arm} belongs to no source"
+        if checks.gates and not _has_gates(study, name):
+            yield (
+                f"checks.{name}.gates: no two attacks of {name} can be compared; a gate needs two of which "
+                "one is stronger by construction (such as fgm and pgd, pgd and auto_pgd_eot: "
+                "docs/audit.md), at one epsilon under the same noise"
+            )
+
+
+def _has_gates(study: Study, experiment: str) -> bool:
+    """Tell whether two attacks of an experiment are in an order, or an audit checks the noise itself."""
+    if "audit" in study.figures_of(experiment):
+        return True
+    found = [names for own in _attacks(study, experiment).values() for names in own.values()]
+    budgets = {n: {"attack": attack_of(n), **study.budget(n)} for names in found for n in names}
+    return any({*pair} <= names for pair in ordered(budgets) for names in found)
 
 
 def _needed(checks: Checks) -> dict[str, set[str]]:

@@ -14,6 +14,7 @@ import shutil
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -235,6 +236,26 @@ def _drawn(
     if "train" in drawn:
         drawn[CALIBRATION] = drawn["train"][: sizes.get(CALIBRATION, 0)]
     return drawn
+
+
+def require_disjoint(drawn: Mapping[str, Split]) -> None:
+    """Refuse splits that share an image, but for calibration images, which must be training images.
+
+    Original indices count on from pool to pool, so that no two images of a dataset share one.
+
+    Args:
+        drawn: as from `splits`.
+
+    Raises:
+        StudyError: which names the splits and the index of an image.
+    """
+    indices = {split: own.indices for split, own in drawn.items()}
+    calibration = indices.pop(CALIBRATION)
+    for one, other in combinations(indices, 2):
+        if (shared := np.intersect1d(indices[one], indices[other])).size:
+            raise StudyError(f"splits: image {shared[0]} is in both {one} and {other}")
+    if (outside := np.setdiff1d(calibration, indices["train"])).size:
+        raise StudyError(f"splits: image {outside[0]} is in {CALIBRATION}, but not in train")
 
 
 def names_of(name: str, folder: Path, indices: Sequence[int]) -> list[str]:

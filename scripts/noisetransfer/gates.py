@@ -2,112 +2,96 @@
 
 from __future__ import annotations
 
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from noisetransfer.attack_order import ordered
 from noisetransfer.checks import ROUNDING, Check
 from noisetransfer.errors import StudyError
 from noisetransfer.intervals import CONFIDENCE
 from noisetransfer.statistics import CELL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     Budget = Mapping[str, Any]
+    Cell = tuple[str, ...]
+    Counts = Mapping[Cell, pd.DataFrame]
 
-ORDER = (
-    ("random_noise", "fgm"),
-    ("fgm", "pgd"),
-    ("pgd", "auto_pgd"),
-    ("pgd", "pgd_eot"),
-    ("pgd_eot", "auto_pgd_eot"),
-    ("pgd", "auto_pgd_eot"),
-    ("auto_pgd", "auto_pgd_eot"),
-    ("square", "auto_pgd_eot"),
-    ("square_eot", "auto_pgd_eot"),
-    ("rays_eot", "auto_pgd_eot"),
-    ("pgd_l2_eot", "auto_pgd_l2_eot"),
-)
-"""(weaker, stronger) attacks: at one ε, accuracy under the stronger one is lower, or as low."""
+KEYS = [name for name in CELL if name != "trial"]
+"""Columns that name a cell; here the target is the ε of the attack alone: attacks at one ε share a cell."""
 
-EFFORT = ("passes", "steps", "restarts")
-"""Keys of a budget of which more makes an attack no weaker."""
+COLUMNS = [*KEYS, "image", "label", "prediction"]
+"""What gates need of the records."""
 
 SURE = 6.0
 """Standard errors that chance does not reach in thousands of comparisons."""
 
-_IMAGE = [name for name in CELL if name not in ("target", "trial")]
+
+def counts(parts: Iterable[pd.DataFrame], attacks: Container[str]) -> dict[str, Counts]:
+    """Count in how many trials each image was right under each attack, one part of the records after another.
+
+    Args:
+        parts: of records of evaluations: columns `COLUMNS`; a cell may be spread over several.
+        attacks: names of those that count, such as pgd.weak.
+
+    Returns:
+        attack → cell, the values of `KEYS` → by image, its index in the original data set, rising: right and
+        trials, how many trials it was right in, and tested in.
+    """
+    found: dict[str, dict[Cell, pd.DataFrame]] = {}
+    for part in parts:
+        for attack, cell, own in _counted(part, attacks):
+            cells = found.setdefault(attack, {})
+            cells[cell] = cells[cell].add(own, fill_value=0) if cell in cells else own
+    return dict(found)
 
 
-def gates(records: pd.DataFrame, budgets: Mapping[str, Budget]) -> list[Check]:
+def _counted(
+    records: pd.DataFrame, attacks: Container[str]
+) -> Iterator[tuple[str, Cell, pd.DataFrame]]:
+    """Yield attack, cell and counts of one part of the records."""
+    wanted = [id for id in records["target"].unique() if id.partition("@")[0] in attacks]
+    own = records[records["target"].isin(wanted)]
+    own = own.assign(right=own["prediction"] == own["label"])
+    for keys, rows in own.groupby(KEYS, observed=True):
+        named = dict(zip(KEYS, cast("Cell", keys), strict=True))
+        attack, _, named["target"] = named["target"].partition("@")
+        right = rows.groupby("image")["right"]
+        images = pd.DataFrame({"right": right.sum(), "trials": right.size()}, dtype=float)
+        yield attack, tuple(named.values()), images
+
+
+def gates(found: Mapping[str, Counts], budgets: Mapping[str, Budget]) -> list[Check]:
     """Check the order of all attacks at one ε that were targets of the same networks on the same images.
 
-    A stronger attack is one that stands behind another in `ORDER`, sees the noisy network and has no fewer
-    restarts, with the greatest effort of those that the records hold; or the same attack with more draws,
-    steps or restarts and an else equal budget. A study fails by a gate only if the stronger attack is an
+    Which attack is the stronger one, `attack_order.ordered` tells. A study fails by a gate only if that is an
     adaptive one.
 
     Args:
-        records: of evaluations: columns `statistics.CELL`, image, label, prediction.
-        budgets: of every attack among the targets, by its name: {"attack": of the registry, and its budget};
-            that of an adaptive attack says what it is `against`.
+        found: as from `counts`.
+        budgets: of every attack that may be in it, as of `attack_order.ordered`.
 
     Returns:
-        one check per pair that the records hold; see `stronger`.
+        one check per pair that was tested in a common cell; see `stronger`.
 
     Raises:
         StudyError: as `stronger`.
     """
-    parts = records["target"].str.partition("@")
-    found = records.assign(attack=parts[0], target=parts[2])  # targets of one ε are one cell
-    present = {name: own for name, own in budgets.items() if name in set(found["attack"])}
-    checks = []
-    for weak, strong in ordered(present):
-        pair = [found[found["attack"] == name] for name in (weak, strong)]
-        if set(pair[0]["target"]) & set(pair[1]["target"]):
-            name = f"accuracy under {strong} minus under {weak}"
-            checks.append(stronger(*pair, name=name, required="against" in present[strong]))
-    return checks
-
-
-def ordered(budgets: Mapping[str, Budget]) -> Iterator[tuple[str, str]]:
-    """Yield the pairs (weaker, stronger) among attacks, by their names; arguments as of `gates`."""
-    open_eyed = {n: b for n, b in budgets.items() if b.get("against", "noisy") == "noisy"}
-    for weak, strong in product(open_eyed, repeat=2):
-        pair = open_eyed[weak], open_eyed[strong]
-        behind = (pair[0]["attack"], pair[1]["attack"]) in ORDER
-        rivals = {n: b for n, b in open_eyed.items() if _restarts(b) >= _restarts(pair[0])}
-        if _same_but_more(*pair) or (behind and strong in rivals and _greatest(strong, rivals)):
-            yield weak, strong
-
-
-def _effort(budget: Budget) -> tuple[int, ...]:
-    return tuple(int(budget.get(key, 1)) for key in EFFORT)
-
-
-def _restarts(budget: Budget) -> int:
-    return int(budget.get("restarts", 1))
-
-
-def _rest(budget: Budget) -> dict[str, Any]:
-    return {key: value for key, value in budget.items() if key not in EFFORT}
-
-
-def _same_but_more(weaker: Budget, stronger: Budget) -> bool:
-    """Tell whether two budgets differ in one kind of effort alone, of which the second has more."""
-    pairs = list(zip(_effort(weaker), _effort(stronger), strict=True))
-    differing = [less < more for less, more in pairs if less != more]
-    return differing == [True] and _rest(weaker) == _rest(stronger)
-
-
-def _greatest(name: str, budgets: Mapping[str, Budget]) -> bool:
-    """Tell whether no other budget of the same attack, else equal, takes more effort."""
-    alike = [b for b in budgets.values() if _rest(b) == _rest(budgets[name])]
-    return _effort(budgets[name]) == max(map(_effort, alike))
+    present = {name: own for name, own in budgets.items() if name in found}
+    return [
+        stronger(
+            found[weak],
+            found[strong],
+            name=f"accuracy under {strong} minus under {weak}",
+            required="against" in present[strong],
+        )
+        for weak, strong in ordered(present)
+        if found[weak].keys() & found[strong].keys()
+    ]
 
 
 def as_asked(probes: pd.DataFrame) -> Check:
@@ -129,55 +113,46 @@ def as_asked(probes: pd.DataFrame) -> Check:
     return Check(name, value <= SURE, value, f"≤ {SURE:g}", cells, note=note)
 
 
-def stronger(
-    weaker: pd.DataFrame, strong: pd.DataFrame, *, name: str, required: bool = True
-) -> Check:
+def stronger(weaker: Counts, strong: Counts, *, name: str, required: bool = True) -> Check:
     """Check that an attack leaves no more images right than a weaker one, beyond chance, in any cell.
 
     Images are paired; those of several trials count once. A cell fails if the lower end of the one-sided
     confidence interval of the difference is above 0; the intervals of all cells hold together (Bonferroni).
 
     Args:
-        weaker: records under the weaker attack (for instance one draw a gradient): columns as of `gates`.
-        strong: records under the stronger one, such as 20 draws, of the same targets by name.
+        weaker: counts under the weaker attack (for instance one draw a gradient), by cell, as from `counts`.
+        strong: counts under the stronger one, such as 20 draws.
         name: of the check.
         required: whether a study fails by it.
 
     Returns:
-        the check: its value is the largest of the lower ends. Cells: columns of `CELL` but trial, n images,
-        weaker and strong (accuracies), difference, low; the worst first.
+        the check: its value is the largest of the lower ends. Cells: columns `KEYS`, n images, weaker and
+        strong (accuracies), difference, low; the worst first.
 
     Raises:
-        StudyError: nothing was tested under both, or an image of a cell and trial stands twice.
+        StudyError: no cell was tested under both, or an image of one not equally often.
     """
-    paired = _paired(weaker, strong)
-    keys = [*_IMAGE, "target"]
-    images = paired.groupby([*keys, "image"], observed=True)[["weaker", "strong"]].mean()
-    images["difference"] = images["strong"] - images["weaker"]
-    groups = images.groupby(keys, observed=True)
-    cells = groups.mean().assign(n=groups.size())
-    error = groups["difference"].std(ddof=1).fillna(np.inf) / np.sqrt(cells["n"])
-    quantile = norm.ppf(1 - (1 - CONFIDENCE) / len(cells))
-    cells["low"] = cells["difference"] - quantile * error
-    ordered = cells.reset_index().sort_values("low", ascending=False, kind="stable")
-    worst = float(ordered["low"].iloc[0])
-    note = f"lower end of the interval, the worst of {len(cells)} cells"
-    return Check(name, worst <= ROUNDING, worst, "≤ 0", ordered, required, note)
-
-
-def _paired(weaker: pd.DataFrame, strong: pd.DataFrame) -> pd.DataFrame:
-    """Join what was tested under both: columns `CELL`, image, weaker, strong (whether it was right)."""
-    keys = [*CELL, "image"]
-    both = [_right(frame, keys, name) for frame, name in ((weaker, "weaker"), (strong, "strong"))]
-    paired = both[0].merge(both[1], on=keys)
-    if paired.empty:
+    both = sorted(weaker.keys() & strong.keys())
+    if not both:
         raise StudyError("no image was tested under both attacks in the same cell")
-    return paired
+    named = pd.DataFrame(both, columns=KEYS)
+    cells = named.join(pd.DataFrame([_compared(weaker[cell], strong[cell]) for cell in both]))
+    quantile = norm.ppf(1 - (1 - CONFIDENCE) / len(cells))
+    cells["low"] = cells["difference"] - quantile * cells.pop("error")
+    cells = cells.sort_values("low", ascending=False, kind="stable", ignore_index=True)
+    worst = float(cells["low"].iloc[0])
+    note = f"lower end of the interval, the worst of {len(cells)} cells"
+    return Check(name, worst <= ROUNDING, worst, "≤ 0", cells, required, note)
 
 
-def _right(records: pd.DataFrame, keys: Iterable[str], name: str) -> pd.DataFrame:
-    own = [*keys]
-    if records.duplicated(own).any():
-        raise StudyError(f"records of the {name} attack hold an image twice in a cell")
-    right = (records["prediction"] == records["label"]).astype(float)
-    return records[own].assign(**{name: right})
+def _compared(weaker: pd.DataFrame, strong: pd.DataFrame) -> dict[str, float]:
+    """Return the accuracies of a cell under both attacks, their difference, and its standard error."""
+    if not weaker["trials"].equals(strong["trials"]):
+        raise StudyError("an image was not tested equally often under both attacks")
+    accuracy = {"weaker": weaker["right"], "strong": strong["right"]}
+    shares = {name: right / strong["trials"] for name, right in accuracy.items()}
+    difference = shares["strong"] - shares["weaker"]
+    n = len(difference)
+    error = float(difference.std(ddof=1)) / np.sqrt(n) if n > 1 else np.inf
+    means = {name: float(share.mean()) for name, share in shares.items()}
+    return {"n": n, **means, "difference": float(difference.mean()), "error": error}

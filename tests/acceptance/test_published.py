@@ -18,5 +18,5 @@ def test_one_trial_of_the_transfer_heatmap_agrees_with_the_paper(tmp_path):
     run = project.snakemake("--cores", "all", configfile="studies/paper_quick.yaml")
     assert run.returncode == 0, run.stdout
     verdicts = json.loads((tmp_path / "results/paper_quick/checks/transfer.json").read_text())
-    assert len(verdicts) == 3
+    assert len(verdicts) == 4
     assert all(verdict["passed"] for verdict in verdicts)

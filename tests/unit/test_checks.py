@@ -106,6 +106,26 @@ def test_clean_accuracy_is_that_of_the_worst_trial_without_noise(bound, passed):
     assert str(bound) in str(check)
 
 
+@pytest.mark.parametrize(
+    ("expected", "room", "farthest", "passed"),
+    [
+        (0.95, 0.02, 0.97, True),
+        (0.94, 0.03, 0.97, True),
+        (0.94, 0.02, 0.97, False),
+        (0.96, 0.02, 0.93, False),
+    ],
+)
+def test_clean_accuracy_may_be_too_high_as_well(expected, room, farthest, passed):
+    check = clean_accuracy(MEASURED, {"value": expected, "within": room})
+    assert check.passed is passed
+    assert check.value == farthest
+    assert check.cells["accuracy"].tolist() == [0.97, 0.93]
+    assert str(check).startswith(
+        f"{'pass' if passed else 'FAIL'}  clean accuracy, trial farthest from the expected = {farthest} "
+        f"(must be {expected} ± {room})"
+    )
+
+
 @pytest.mark.parametrize(("bound", "passed"), [(0.199, True), (0.201, False)])
 def test_own_gain_is_the_mean_over_sources_that_are_their_own_target(bound, passed):
     check = own_gain(MEASURED, bound)
@@ -118,6 +138,11 @@ def test_own_gain_is_the_mean_over_sources_that_are_their_own_target(bound, pass
 @pytest.mark.parametrize("check", [clean_accuracy, own_gain])
 def test_check_without_its_cells_fails(check):
     assert check(MEASURED[MEASURED["arm"] == "diagonal"], -1).passed is False
+
+
+def test_expected_accuracy_without_its_cells_fails():
+    found = clean_accuracy(MEASURED.query("arm == 'full'"), {"value": 0.5, "within": 0.5})
+    assert found.passed is False
 
 
 # published heatmap

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from noisetransfer import curves
+from noisetransfer import auditing, curves
 from noisetransfer.arms import ARMS, CONTROLS, FINE_TUNED
 from noisetransfer.config import CURVES, HEATMAP, Grid, Study, load, require_files
+from noisetransfer.consistency import AUDIT_PASSES
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import DATASETS, in_place
 from noisetransfer.errors import StudyError
@@ -127,6 +128,16 @@ def test_unknown_key_of_a_published_mean():
     assert f"{place}: unknown key; allowed: value, within" in message
 
 
+def test_unknown_key_of_an_expected_accuracy():
+    message = fault({"checks.transfer.clean_accuracy": {"value": 0.9, "within": 0.1, "about": 1}})
+    place = "checks.transfer.clean_accuracy.about"
+    assert f"{place}: unknown key; allowed: value, within" in message
+
+
+def test_an_audit_has_as_many_draws_as_it_tries():
+    assert AUDIT_PASSES == auditing.TRIES
+
+
 def test_unknown_key_under_an_id_that_is_itself_the_name_of_a_key():
     experiment = edited({})["experiments"]["transfer"] | {"bogus": 1}
     message = fault({"experiments.site": experiment})
@@ -163,7 +174,13 @@ VALUES = [
         "retain",
         "'retain'; allowed: retrain, trained_only, tested_only, inf",
     ),
-    (f"{EXPERIMENT}.controls", "full", "unknown control 'full'; allowed: signal, pooled, half_a, "),
+    (f"{EXPERIMENT}.controls", "ful", "unknown control 'ful'; allowed: signal, .*, fine_tuned "),
+    (
+        f"{EXPERIMENT}.controls",
+        ["rotated"],
+        "unknown control 'rotated'; allowed: signal, pooled, half_a, .*; arms such as rotated, permuted, "
+        "diagonal are written under noise.arms ",
+    ),
     ("noise.pooled", ["al"], f"unknown suite 'al'; allowed: {SUITES}, or a modification as name"),
     ("noise.pooled", ["clean@0"], "clean@0: is no source, which needs modified training images"),
     ("noise.pooled", ["cifar10_c.fog@3"], "cifar10_c.fog@3: is no source, which needs modified tr"),
@@ -203,7 +220,10 @@ VALUES = [
     ("noise.rank", "heldout", rf"'heldout' is {NO_RANK} "),
     ("evaluation.bfloat16", 2, r"valid boolean.* \(found 2\)"),
     ("evaluation.passes", 0, r"greater than or equal to 1 \(found 0\)"),
-    ("checks.transfer.clean_accuracy", 90, r"less than or equal to 1 \(found 90\)"),
+    ("checks.transfer.clean_accuracy", 90, r"less than or equal to 1 \(found 90\)$"),
+    ("checks.transfer.clean_accuracy", "high", r"valid number.* \(found 'high'\)"),
+    ("checks.transfer.clean_accuracy", {"value": 2, "within": 0.1}, r"\.value: .*\(found 2\)"),
+    ("checks.transfer.clean_accuracy", {"value": 0.9}, r"\.within: Field required"),
     # trace scales
     (TAU, 0, rf"0 is {NO_TAU} \(found 0\)"),
     (TAU, -0.5, rf"-0\.5 is {NO_TAU} "),
@@ -291,6 +311,31 @@ def test_place_of_a_fault_is_as_the_file_writes_it(edits, place):
 
 
 ALONE = {"checks": {}, SOURCES: ["snow@5"], TARGETS: ["own"]}
+GATED = {**ALONE, "checks": {"transfer": {"gates": True}}}
+AUDITED = {
+    **ALONE,
+    SOURCES: ["pgd@0.1"],
+    TARGETS: ["own", "auto_pgd_eot@0.1"],
+    "figures": {"transfer": "audit"},
+}
+NO_GATE = (
+    "checks.transfer.gates: no two attacks of transfer can be compared; a gate needs two of which one is "
+    "stronger by construction (such as fgm and pgd, pgd and auto_pgd_eot: docs/audit.md), at one epsilon "
+    "under the same noise"
+)
+NO_AUDIT = (
+    "figures.transfer: audit needs among the targets of every noise, at one epsilon, an attack through one "
+    "draw a gradient (such as pgd) and one that averages over draws of the noise (such as auto_pgd_eot, "
+    "with against: noisy and passes above 1); without them: "
+)
+
+
+def weakened(**budget) -> dict:
+    """Return edits to a study whose audit has one adaptive attack, with a budget of its own."""
+    own = {"attacks": {"auto_pgd_eot.own": budget}}
+    return {**AUDITED, TARGETS: ["own", "auto_pgd_eot.own@0.1"], **own}
+
+
 FAULTS = {
     "dataset that is not in the registry": (
         {"datasets.cifar": {"splits": {"train": 2, "test": 1}}},
@@ -522,6 +567,62 @@ FAULTS = {
     "check against a published heatmap of an arm that is not run": (
         {"checks.transfer": {"published": {"table": "x.csv", "arm": "permuted"}}},
         "checks.transfer.published: needs permuted among noise.arms",
+    ),
+    "gates of one attack": ({**GATED, TARGETS: ["own", "pgd@0.1", "pgd@0.2"]}, NO_GATE),
+    "gates of attacks at no common epsilon": ({**GATED, TARGETS: ["fgm@0.1", "pgd@0.2"]}, NO_GATE),
+    "gates of attacks without an order": ({**GATED, TARGETS: ["fgm@0.1", "square@0.1"]}, NO_GATE),
+    "gates of attacks under no common noise": (
+        {
+            **GATED,
+            "noise.arms": ["full"],
+            EXPERIMENT: grids(
+                {"sources": ["snow@5"], "targets": ["fgm@0.1"]},
+                {"sources": ["fog@5"], "targets": ["pgd@0.1"]},
+            ),
+        },
+        NO_GATE,
+    ),
+    "audit without arm none": (
+        {**AUDITED, "noise.arms": ["identity", "full"]},
+        "figures.transfer: audit needs none among noise.arms",
+    ),
+    "audit with few draws": (
+        {**AUDITED, "evaluation.passes": 9},
+        "figures.transfer: audit needs evaluation.passes of 10 or more: it asks whether one of 10 draws is "
+        "wrong; 32 or more are advised",
+    ),
+    "audit whose adaptive attack looks at one draw": (
+        weakened(passes=1),
+        f"{NO_AUDIT}any, pgd@0.1",
+    ),
+    **{
+        f"audit whose adaptive attack is against {network}": (
+            weakened(against=network),
+            f"{NO_AUDIT}any, pgd@0.1",
+        )
+        for network in ("base", "noise_off", "known_seed")
+    },
+    "audit at no common epsilon": (
+        {**AUDITED, TARGETS: ["own", "auto_pgd_eot@0.2"]},
+        f"{NO_AUDIT}any, pgd@0.1",
+    ),
+    "audit beside random noise alone": (
+        {**AUDITED, TARGETS: ["random_noise@0.1", "auto_pgd_eot@0.1"]},
+        f"{NO_AUDIT}any, pgd@0.1",
+    ),
+    "audit of which one source lacks attacks": (
+        {**AUDITED, SOURCES: ["pgd@0.1", "fog@5", "snow@5"], TARGETS: ["own+auto_pgd_eot@0.1"]},
+        f"{NO_AUDIT}fog@5, snow@5",
+    ),
+    "audit of which one source has no attack": (
+        {
+            **AUDITED,
+            EXPERIMENT: grids(
+                {"sources": ["pgd@0.1"], "targets": ["own+auto_pgd_eot@0.1"]},
+                {"sources": ["fog@5"], "targets": ["own+clean@0"]},
+            ),
+        },
+        f"{NO_AUDIT}fog@5",
     ),
     "check of no experiment": (
         {"checks.transfre": {}},
@@ -791,6 +892,12 @@ def test_several_faults_are_all_listed_a_line_each(edits):
             "figures": {"transfer": "matched_accuracy"},
         },
         {"figures": {"transfer": []}},
+        {**GATED, TARGETS: ["own", "fgm@0.1", "pgd@0.1"]},
+        AUDITED,
+        weakened(passes=2),
+        {**AUDITED, "checks": {"transfer": {"gates": True}}},
+        {"checks.transfer.clean_accuracy": {"value": 1, "within": 0.02}},
+        {"checks.transfer.clean_accuracy": 0},
         fashion(train=60000, test=10000),
     ],
     ids=lambda edits: " ".join(edits),

@@ -1,5 +1,6 @@
 """Datasets: retrieved or refused with advice, read as they are, split without overlap."""
 
+import argparse
 import gzip
 import hashlib
 import io
@@ -18,15 +19,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import prepare_dataset
 from noisetransfer import datasets
 from noisetransfer.datasets import (
     CALIBRATION,
     DATASETS,
     SPLITS,
+    Split,
     find,
     in_place,
     names_of,
     names_of_classes,
+    require_disjoint,
     retrieve,
     splits,
     too_large,
@@ -199,6 +203,33 @@ def test_split_has_its_size_its_types_and_all_classes(digits, split):
 @pytest.mark.parametrize(("one", "other"), list(combinations(DRAWN, 2)))
 def test_splits_share_no_image(digits, one, other):
     assert np.intersect1d(digits[one].indices, digits[other].indices).size == 0
+
+
+@pytest.mark.parametrize(
+    ("faulty", "message"),
+    [
+        ({"validation": [7, 12]}, "image 7 is in both train and validation"),
+        ({"test": [5, 30]}, "image 5 is in both train and test"),
+        ({"test": [11, 30]}, "image 11 is in both validation and test"),
+        ({"calibration": [3, 10]}, "image 10 is in calibration, but not in train"),
+        ({"calibration": [5, 30]}, "image 30 is in calibration, but not in train"),
+    ],
+)
+def test_splits_that_share_an_image_are_refused_before_any_is_written(
+    faulty, message, tmp_path, monkeypatch
+):
+    right = {"train": [3, 5, 7], "validation": [10, 11], "test": [30, 31], "calibration": [5, 7]}
+    drawn, wrong = (
+        {name: Split(np.zeros(0), np.zeros(0), np.array(own)) for name, own in indices.items()}
+        for indices in (right, right | faulty)
+    )
+    require_disjoint(drawn)
+    require_disjoint(drawn | {"calibration": replace(drawn["test"], indices=np.zeros(0, int))})
+    monkeypatch.setattr(prepare_dataset, "splits", lambda *_, **__: wrong)
+    options = {"id": "mnist_5k", "folder": tmp_path, "splits": {}, "resize": None, "crop": None}
+    with pytest.raises(StudyError, match=f"^splits: {message}$"):
+        prepare_dataset.main(argparse.Namespace(**options, output=tmp_path, dataset="digits"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("split", SPLITS)

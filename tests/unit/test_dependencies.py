@@ -75,7 +75,7 @@ USES = {
     "tabulate_audit": "auditing uncertainty statistics modifications",
     "plot_audit": "audit_figures auditing looks",
     "plot_experiment": "curves looks figures intervals statistics variants modifications",
-    "check_results": "checks gates statistics intervals modifications",
+    "check_results": "checks gates attack_order record_parts statistics intervals modifications",
 }
 STUDY = "config consistency plan variants dependencies"
 LEAVES = {

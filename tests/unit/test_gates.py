@@ -1,10 +1,15 @@
+import argparse
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from check_results import gates_of
+from noisetransfer.artifacts import write_table
+from noisetransfer.attack_order import ORDER, ordered
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.errors import StudyError
-from noisetransfer.gates import ORDER, as_asked, gates, ordered, stronger
+from noisetransfer.gates import as_asked, counts, gates, stronger
 from noisetransfer.modifications import MODIFICATIONS
 
 
@@ -25,6 +30,15 @@ def records(accuracy, target="pgd@0.1", arm="full", trials=(0, 1), n=400, seed=0
     )
 
 
+def compared(weaker, strong):
+    """The gate of two records, both under PGD."""
+    return stronger(*(counts([one], {"pgd"})["pgd"] for one in (weaker, strong)), name="gate")
+
+
+def gated(found, budgets):
+    return gates(counts([found], budgets), budgets)
+
+
 @pytest.mark.parametrize(
     ("weaker", "strong", "passes"),
     [(0.6, 0.4, True), (0.5, 0.5, True), (0.5, 0.503, True), (0.4, 0.6, False), (0.5, 0.53, False)],
@@ -32,7 +46,7 @@ def records(accuracy, target="pgd@0.1", arm="full", trials=(0, 1), n=400, seed=0
 def test_a_stronger_attack_leaves_fewer_images_right_or_not_more_than_by_chance(
     weaker, strong, passes
 ):
-    check = stronger(records(weaker), records(strong), name="gate")
+    check = compared(records(weaker), records(strong))
     assert check.passed == passes
     assert check.verdict == ("pass" if passes else "FAIL")
     (cell,) = check.cells.to_dict("records")
@@ -43,14 +57,13 @@ def test_a_stronger_attack_leaves_fewer_images_right_or_not_more_than_by_chance(
 
 def test_images_of_several_trials_count_once():
     few, many = (
-        stronger(records(0.5, trials=t), records(0.53, trials=t), name="gate")
-        for t in ((0,), range(9))
+        compared(records(0.5, trials=t), records(0.53, trials=t)) for t in ((0,), range(9))
     )
     assert few.value == pytest.approx(many.value)
 
 
 def test_the_interval_is_that_of_paired_differences():
-    check = stronger(records(0.5), records(0.53), name="gate")
+    check = compared(records(0.5), records(0.53))
     d = np.zeros(400)
     d[:12] = 1
     assert check.value == pytest.approx(d.mean() - 1.6449 * d.std(ddof=1) / 20, abs=1e-4)
@@ -60,7 +73,7 @@ def test_one_failing_cell_fails_a_gate_and_comes_first():
     arms = ("none", "identity", "full")
     weaker = pd.concat([records(0.5, arm=arm) for arm in arms])
     strong = pd.concat([records(0.8 if arm == "identity" else 0.4, arm=arm) for arm in arms])
-    check = stronger(weaker, strong, name="gate")
+    check = compared(weaker, strong)
     assert not check.passed
     assert check.cells["arm"].iloc[0] == "identity"
     assert len(check.cells) == 3
@@ -68,11 +81,10 @@ def test_one_failing_cell_fails_a_gate_and_comes_first():
 
 def test_many_cells_widen_the_intervals():
     arms = [f"arm{i}" for i in range(20)]
-    one = stronger(records(0.5), records(0.51), name="gate")
-    many = stronger(
+    one = compared(records(0.5), records(0.51))
+    many = compared(
         pd.concat([records(0.5, arm=a) for a in arms]),
         pd.concat([records(0.51, arm=a) for a in arms]),
-        name="gate",
     )
     assert many.value < one.value
 
@@ -91,7 +103,7 @@ def test_gates_of_a_study_are_those_of_its_attacks_at_one_epsilon():
         "square@0.1": 0.99,
     }
     attacks = ("fgm", "pgd", "pgd_eot", "auto_pgd_eot", "square")
-    found = gates(
+    found = gated(
         pd.concat([records(accuracy, target) for target, accuracy in accuracies.items()]),
         {name: budget(name) for name in attacks},
     )
@@ -108,7 +120,7 @@ def test_more_draws_must_not_leave_more_images_right():
         "auto_pgd_eot.m1": budget("auto_pgd_eot", passes=1),
     }
     few, many = records(0.5, "auto_pgd_eot.m1@0.1"), records(0.6, "auto_pgd_eot@0.1")
-    (check,) = gates(pd.concat([few, many]), budgets)
+    (check,) = gated(pd.concat([few, many]), budgets)
     assert check.name == "accuracy under auto_pgd_eot minus under auto_pgd_eot.m1"
     assert check.verdict == "FAIL"
 
@@ -145,7 +157,7 @@ def test_what_is_an_order_and_what_is_not():
 
 def test_only_adaptive_attacks_fail_a_study():
     both = pd.concat([records(0.4, "fgm@0.1"), records(0.5, "pgd@0.1")])
-    (check,) = gates(both, {name: budget(name) for name in ("fgm", "pgd")})
+    (check,) = gated(both, {name: budget(name) for name in ("fgm", "pgd")})
     assert check.verdict == "differs"
 
 
@@ -168,10 +180,58 @@ def test_noise_must_be_what_was_asked_for(column, z, verdict):
 
 def test_nothing_in_common_is_an_error():
     with pytest.raises(StudyError, match="no image was tested under both"):
-        stronger(records(0.5, arm="none"), records(0.5), name="gate")
+        compared(records(0.5, arm="none"), records(0.5))
 
 
 def test_an_image_that_stands_twice_is_an_error():
     twice = pd.concat([records(0.5), records(0.5)])
-    with pytest.raises(StudyError, match="strong attack hold an image twice"):
-        stronger(records(0.5), twice, name="gate")
+    with pytest.raises(StudyError, match="not tested equally often under both"):
+        compared(records(0.5), twice)
+
+
+def test_attacks_that_share_an_epsilon_but_no_noise_have_no_gate():
+    apart = [records(0.4, "fgm@0.1", arm="none"), records(0.5, "pgd@0.1")]
+    assert gated(pd.concat(apart), {name: budget(name) for name in ("fgm", "pgd")}) == []
+
+
+SEVERAL = pd.concat(
+    [
+        records(accuracy, f"{attack}@{epsilon}", arm, seed=seed)
+        for seed, arm in enumerate(("none", "full"))
+        for attack, accuracy in (("fgm", 0.5), ("pgd", 0.51), ("clean", 0.9))
+        for epsilon in (0.1, 0.2)
+    ],
+    ignore_index=True,
+)
+
+
+@pytest.mark.parametrize("rows", [7, 1000, 10**6])
+def test_records_in_parts_give_the_same_gates(rows):
+    budgets = {name: budget(name) for name in ("fgm", "pgd")}
+    parts = [
+        SEVERAL[i : i + rows].astype({"target": "category"}) for i in range(0, len(SEVERAL), rows)
+    ]
+    (whole,), (cut,) = gated(SEVERAL, budgets), gates(counts(parts, budgets), budgets)
+    pd.testing.assert_frame_equal(whole.cells, cut.cells, check_exact=True)
+
+
+def test_stage_gates_the_records_of_all_its_files(tmp_path):
+    budgets = {name: budget(name) for name in ("fgm", "pgd")}
+    paths = []
+    for target, rows in SEVERAL.groupby("target"):
+        paths.append(tmp_path / f"{target}.parquet")
+        write_table(paths[-1], rows.assign(draws_correct=1, K=2))
+    (check,) = gates_of(argparse.Namespace(records=paths, budgets=budgets, probes=None))
+    assert str(check) == str(gated(SEVERAL, budgets)[0])
+
+
+def test_images_are_counted_under_attacks_alone_by_epsilon():
+    found = counts([SEVERAL], {"fgm", "pgd"})
+    assert set(found) == {"fgm", "pgd"}
+    assert {(cell[4], cell[5]) for cell in found["pgd"]} == {
+        (epsilon, arm) for epsilon in ("0.1", "0.2") for arm in ("none", "full")
+    }
+    for images in found["pgd"].values():
+        assert images.index.tolist() == list(range(400))
+        assert set(images["trials"]) == {2}
+        assert set(images["right"]) == {0, 2}

@@ -97,6 +97,8 @@ RIGHT = [
     ("attacks", {"pgd.weak_1": {"steps": 3}}),
     ("attacks", {"pgd": {"steps": 3}, "fgm": {}, "pgd_eot": {"loss": "dlr", "against": "base"}}),
     ("checks", {"transfer": {"own_gain": -1}}),
+    ("checks", {"transfer": {"clean_accuracy": 0.9}}),
+    ("checks", {"transfer": {"clean_accuracy": {"value": 0.9, "within": 0.02}}}),
     ("networks.other", {"pretrained": "torchvision:resnet18/DEFAULT", "dataset": "mnist_5k"}),
 ]
 WRONG = [
@@ -131,6 +133,8 @@ WRONG = [
     ("attacks.pgd", {"restarts": 5}),
     ("attacks.pgd", {"steps": 0}),
     ("attacks.pgd", None),
+    ("checks", {"transfer": {"clean_accuracy": 90}}),
+    ("checks", {"transfer": {"clean_accuracy": {"value": 0.9}}}),
     ("suites.all", []),
     ("suites.all", ["snow"]),
     ("suites.all", ["snwo@5"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 ORDER = (
     ("random_noise", "fgm"),
+    ("random_noise", "pgd"),
+    ("random_noise", "pgd_eot"),
+    ("random_noise", "auto_pgd_eot"),
     ("fgm", "pgd"),
     ("pgd", "auto_pgd"),
     ("pgd", "pgd_eot"),
@@ -29,8 +32,23 @@ EFFORT = ("passes", "steps", "restarts")
 """Keys of a budget of which more makes an attack no weaker."""
 
 
-def ordered(budgets: Mapping[str, Budget]) -> Iterator[tuple[str, str]]:
-    """Yield the pairs (weaker, stronger) among attacks, by their names.
+class Pair(NamedTuple):
+    """Two attacks by their names, of which one is the stronger by construction.
+
+    Attributes:
+        weak: the one that may leave more images right.
+        strong: the one that may not.
+        required: whether a study fails where it does: of adaptive attacks, on the usual loss or with more
+            effort than the same attack. Another loss may well do less.
+    """
+
+    weak: str
+    strong: str
+    required: bool
+
+
+def ordered(budgets: Mapping[str, Budget]) -> Iterator[Pair]:
+    """Yield the pairs (weaker, stronger) among attacks.
 
     A stronger attack is one that stands behind another in `ORDER`, sees the noisy network and has no fewer
     restarts, with the greatest effort of those given; or the same attack with more draws, steps or restarts
@@ -45,8 +63,10 @@ def ordered(budgets: Mapping[str, Budget]) -> Iterator[tuple[str, str]]:
         pair = open_eyed[weak], open_eyed[strong]
         behind = (pair[0]["attack"], pair[1]["attack"]) in ORDER
         rivals = {n: b for n, b in open_eyed.items() if _restarts(b) >= _restarts(pair[0])}
-        if _same_but_more(*pair) or (behind and strong in rivals and _greatest(strong, rivals)):
-            yield weak, strong
+        more = _same_but_more(*pair)
+        if more or (behind and strong in rivals and _greatest(strong, rivals)):
+            adaptive = "against" in pair[1]
+            yield Pair(weak, strong, adaptive and (more or _usual(pair[1])))
 
 
 def _effort(budget: Budget) -> tuple[int, ...]:
@@ -59,6 +79,10 @@ def _restarts(budget: Budget) -> int:
 
 def _rest(budget: Budget) -> dict[str, Any]:
     return {key: value for key, value in budget.items() if key not in EFFORT}
+
+
+def _usual(budget: Budget) -> bool:
+    return (budget.get("loss", "ce"), budget.get("mean", "losses")) == ("ce", "losses")
 
 
 def _same_but_more(weaker: Budget, stronger: Budget) -> bool:

@@ -449,7 +449,7 @@ def _has_gates(study: Study, experiment: str) -> bool:
         return True
     found = [names for own in _attacks(study, experiment).values() for names in own.values()]
     budgets = {n: {"attack": attack_of(n), **study.budget(n)} for names in found for n in names}
-    return any({*pair} <= names for pair in ordered(budgets) for names in found)
+    return any(any(ordered({name: budgets[name] for name in names})) for names in found)
 
 
 def _needed(checks: Checks) -> dict[str, set[str]]:

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from noisetransfer.attack_order import ordered
+from noisetransfer.arms import ARMS
+from noisetransfer.attack_order import Pair, ordered
 from noisetransfer.checks import ROUNDING, Check
 from noisetransfer.errors import StudyError
 from noisetransfer.intervals import CONFIDENCE
+from noisetransfer.regimes import REGIMES
 from noisetransfer.statistics import CELL
 
 if TYPE_CHECKING:
@@ -68,8 +70,8 @@ def _counted(
 def gates(found: Mapping[str, Counts], budgets: Mapping[str, Budget]) -> list[Check]:
     """Check the order of all attacks at one ε that were targets of the same networks on the same images.
 
-    Which attack is the stronger one, `attack_order.ordered` tells. A study fails by a gate only if that is an
-    adaptive one.
+    Which attack is the stronger one, and whether a study fails by it, `attack_order.ordered` tells, of the
+    attacks that met in a cell. The intervals of all cells by which a study may fail hold together.
 
     Args:
         found: as from `counts`.
@@ -81,16 +83,20 @@ def gates(found: Mapping[str, Counts], budgets: Mapping[str, Budget]) -> list[Ch
     Raises:
         StudyError: as `stronger`.
     """
-    present = {name: own for name, own in budgets.items() if name in found}
+    met: dict[Pair, list[Cell]] = {}
+    for cell in dict.fromkeys(cell for cells in found.values() for cell in cells):
+        present = {name: own for name, own in budgets.items() if cell in found.get(name, {})}
+        for pair in ordered(present):
+            met.setdefault(pair, []).append(cell)
+    family = sum(len(cells) for pair, cells in met.items() if pair.required)
     return [
         stronger(
-            found[weak],
-            found[strong],
-            name=f"accuracy under {strong} minus under {weak}",
-            required="against" in present[strong],
+            *({cell: found[name][cell] for cell in cells} for name in pair[:2]),
+            name=f"accuracy under {pair.strong} minus under {pair.weak}",
+            required=pair.required,
+            family=family if pair.required else None,
         )
-        for weak, strong in ordered(present)
-        if found[weak].keys() & found[strong].keys()
+        for pair, cells in met.items()
     ]
 
 
@@ -98,14 +104,15 @@ def as_asked(probes: pd.DataFrame) -> Check:
     """Check that the noise that networks saw had the covariance that was asked for.
 
     Args:
-        probes: as from `probing.probe_rows`: columns source, arm, trial, trace, trace_z, direction_z.
+        probes: as from `probing.probe_rows`: columns source, arm, regime, trial, trace, trace_z, direction_z.
 
     Returns:
         the check: its value is the greatest difference, in standard errors, of the mean of ‖ξ‖² or of the
-        variance along a direction. Cells: the noisy networks, the worst first.
+        variance along a direction. Cells: the noisy networks, the worst first; what is no number is worst.
     """
-    noisy = probes.dropna(subset=["trace_z"])
-    worst = noisy[["trace_z", "direction_z"]].abs().max(axis=1)
+    tested = probes["regime"].map(lambda regime: REGIMES[regime].tested)
+    noisy = probes[tested & probes["arm"].map(lambda arm: ARMS[arm].noisy)]
+    worst = noisy[["trace_z", "direction_z"]].abs().max(axis=1, skipna=False).fillna(np.inf)
     cells = noisy.assign(worst=worst).sort_values("worst", ascending=False, kind="stable")
     value = float(cells["worst"].iloc[0]) if len(cells) else 0.0
     note = f"in standard errors, the worst of {len(cells)} noisy networks"
@@ -113,17 +120,21 @@ def as_asked(probes: pd.DataFrame) -> Check:
     return Check(name, value <= SURE, value, f"≤ {SURE:g}", cells, note=note)
 
 
-def stronger(weaker: Counts, strong: Counts, *, name: str, required: bool = True) -> Check:
+def stronger(
+    weaker: Counts, strong: Counts, *, name: str, required: bool = True, family: int | None = None
+) -> Check:
     """Check that an attack leaves no more images right than a weaker one, beyond chance, in any cell.
 
     Images are paired; those of several trials count once. A cell fails if the lower end of the one-sided
-    confidence interval of the difference is above 0; the intervals of all cells hold together (Bonferroni).
+    confidence interval of the difference is above 0; the intervals of a family of cells hold together
+    (Bonferroni).
 
     Args:
         weaker: counts under the weaker attack (for instance one draw a gradient), by cell, as from `counts`.
         strong: counts under the stronger one, such as 20 draws.
         name: of the check.
         required: whether a study fails by it.
+        family: number of cells of all such checks; None: those of this one.
 
     Returns:
         the check: its value is the largest of the lower ends. Cells: columns `KEYS`, n images, weaker and
@@ -137,7 +148,7 @@ def stronger(weaker: Counts, strong: Counts, *, name: str, required: bool = True
         raise StudyError("no image was tested under both attacks in the same cell")
     named = pd.DataFrame(both, columns=KEYS)
     cells = named.join(pd.DataFrame([_compared(weaker[cell], strong[cell]) for cell in both]))
-    quantile = norm.ppf(1 - (1 - CONFIDENCE) / len(cells))
+    quantile = norm.ppf(1 - (1 - CONFIDENCE) / (family or len(cells)))
     cells["low"] = cells["difference"] - quantile * cells.pop("error")
     cells = cells.sort_values("low", ascending=False, kind="stable", ignore_index=True)
     worst = float(cells["low"].iloc[0])

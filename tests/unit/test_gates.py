@@ -139,7 +139,7 @@ EOT = {
 
 def test_what_is_an_order_and_what_is_not():
     attacks = {name: budget("auto_pgd_eot", **own) for name, own in EOT.items()}
-    pairs = set(ordered({"pgd": budget("pgd"), **attacks}))
+    pairs = {pair[:2] for pair in ordered({"pgd": budget("pgd"), **attacks})}
     behind = {("pgd", "m20"), ("pgd", "margin")}
     assert pairs - behind == {
         ("m1", "m5"),
@@ -149,10 +149,47 @@ def test_what_is_an_order_and_what_is_not():
         ("m5", "m5_r5"),
     }
     # of the attacks behind another only those with the greatest effort, as far as budgets are alike
-    found = set(ordered({"auto_pgd": budget("auto_pgd"), **attacks}))
+    found = {pair[:2] for pair in ordered({"auto_pgd": budget("auto_pgd"), **attacks})}
     assert behind <= pairs
     # ART's AutoPGD has five restarts
     assert found - pairs == {("auto_pgd", "m5_r5")}
+
+
+def test_attacks_on_another_loss_are_reported_only():
+    attacks = {name: budget("auto_pgd_eot", **own) for name, own in EOT.items()}
+    required = {pair.strong: pair.required for pair in ordered({"pgd": budget("pgd"), **attacks})}
+    assert required == {"m5": True, "m20": True, "m5_r5": True, "margin": False}
+
+
+def test_every_epsilon_is_gated_by_the_greatest_effort_that_it_has():
+    """More draws at one ε leave the others to the attack that was run there."""
+    budgets = {
+        "pgd": budget("pgd"),
+        "auto_pgd_eot": budget("auto_pgd_eot"),
+        "auto_pgd_eot.m50": budget("auto_pgd_eot", passes=50),
+    }
+    frames = [records(0.4, f"{name}@0.1") for name in budgets]
+    frames += [records(0.4, "pgd@0.2"), records(0.6, "auto_pgd_eot@0.2")]
+    verdicts = {check.name: check.verdict for check in gated(pd.concat(frames), budgets)}
+    assert verdicts == {
+        "accuracy under auto_pgd_eot minus under pgd": "FAIL",  # at 0.2
+        "accuracy under auto_pgd_eot.m50 minus under pgd": "pass",  # at 0.1
+        "accuracy under auto_pgd_eot.m50 minus under auto_pgd_eot": "pass",
+    }
+
+
+def test_all_gates_of_a_study_hold_together():
+    """Each alone would fail by a difference that one of twenty equal pairs shows by chance."""
+    budgets = {f"auto_pgd_eot.m{m}": budget("auto_pgd_eot", passes=m) for m in range(1, 8)}
+    accuracies = [0.5] * 6 + [0.51]
+    frames = [
+        records(accuracy, f"{name}@0.1") for name, accuracy in zip(budgets, accuracies, strict=True)
+    ]
+    found = gated(pd.concat(frames), budgets)
+    alone = [check.cells["low"].iloc[0] for check in gated(pd.concat(frames[-2:]), budgets)]
+    together = [check.value for check in found if "m7 minus under auto_pgd_eot.m6" in check.name]
+    assert len(found) == 21
+    assert together[0] < alone[0]
 
 
 def test_only_adaptive_attacks_fail_a_study():
@@ -171,11 +208,24 @@ def test_the_order_is_one_of_attacks_whose_epsilon_means_the_same(weak, strong):
 @pytest.mark.parametrize("column", ["trace_z", "direction_z"])
 def test_noise_must_be_what_was_asked_for(column, z, verdict):
     probes = pd.DataFrame(
-        {"arm": ["none", "full"], "trace_z": [np.nan, -1.0], "direction_z": [np.nan, 1]}
+        {
+            "arm": ["none", "full"],
+            "regime": "retrain",
+            "trace_z": [np.nan, -1.0],
+            "direction_z": [np.nan, 1],
+        }
     )
     probes.loc[1, column] = -z if column == "trace_z" else z
     check = as_asked(probes)
     assert (check.verdict, check.value, len(check.cells)) == (verdict, z, 1)
+
+
+def test_noise_that_is_no_number_is_not_what_was_asked_for():
+    noise = {"arm": ["full"], "trace_z": [np.nan], "direction_z": [1.0]}
+    assert as_asked(pd.DataFrame(noise | {"regime": "retrain"})).verdict == "FAIL"
+    assert (
+        as_asked(pd.DataFrame(noise | {"regime": "trained_only"})).verdict == "pass"
+    )  # off at test
 
 
 def test_nothing_in_common_is_an_error():

@@ -342,6 +342,7 @@ def _bad_figures(study: Study) -> Iterable[str]:
                 f"figures.{name}: {MATCHED} needs {VALIDATION} among the targets, two numbers as tau of a "
                 "source, and full among noise.arms"
             )
+        yield from _bad_by_strength(study, name)
         for kind in study.figures_of(name):
             for field, values in _variants_of_a_source(study, name).items():
                 if len(values) > 1 and field not in study.may_vary(kind):
@@ -368,6 +369,28 @@ def _bad_audit(study: Study, experiment: str) -> Iterable[str]:
         yield (
             f"figures.{experiment}: audit needs an attack through one draw a gradient (such as pgd) and an "
             "adaptive one (such as auto_pgd_eot) at one epsilon among the targets"
+        )
+
+
+def _bad_by_strength(study: Study, experiment: str) -> Iterable[str]:
+    """Find figures by the strength of targets that no source of an experiment is tested under."""
+    kinds = {
+        parse(target)[0].kind
+        for job in evaluations(study, experiment)
+        if source_of(job.source) != NO_SOURCE
+        for targets in pairs(study.suites, job.source, job.suite).values()
+        for target in targets
+    }
+    figures = study.figures_of(experiment)
+    if "attack_transfer" in figures and "attack" not in kinds:
+        yield (
+            f"figures.{experiment}: attack_transfer needs a source that is tested under attacks, but "
+            f"{experiment} has none; allowed: fixed_strength, which draws targets of every kind"
+        )
+    if "fixed_strength" in figures and not kinds - {"clean"}:
+        yield (
+            f"figures.{experiment}: fixed_strength needs a source that is tested under modified images, but "
+            f"{experiment} has none"
         )
 
 

@@ -291,6 +291,8 @@ def test_place_of_a_fault_is_as_the_file_writes_it(edits, place):
 
 
 ALONE = {"checks": {}, SOURCES: ["snow@5"], TARGETS: ["own"]}
+SNOW = [f"snow@{severity}" for severity in range(1, 6)]
+ATTACKED = {"transfer": "attack_transfer"}
 FAULTS = {
     "dataset that is not in the registry": (
         {"datasets.cifar": {"splits": {"train": 2, "test": 1}}},
@@ -488,6 +490,21 @@ FAULTS = {
         {f"{EXPERIMENT}.site": ["L1", "L2"], "figures": {"transfer": "strength"}},
         "figures.transfer: strength shows one site of a source, but transfer has L1, L2; "
         "split the experiment or choose another figure",
+    ),
+    "attack transfer without attacks": (
+        {**ALONE, TARGETS: ["clean@0", "snow"], "suites.snow": SNOW, "figures": ATTACKED},
+        "figures.transfer: attack_transfer needs a source that is tested under attacks, but transfer has "
+        "none; allowed: fixed_strength, which draws targets of every kind",
+    ),
+    "attack transfer without sources": (
+        {"checks": {}, SOURCES: [], "figures": ATTACKED},
+        "figures.transfer: attack_transfer needs a source that is tested under attacks, but transfer has "
+        "none; allowed: fixed_strength, which draws targets of every kind",
+    ),
+    "fixed strength on clean images": (
+        {**ALONE, TARGETS: ["clean@0"], "figures": {"transfer": "fixed_strength"}},
+        "figures.transfer: fixed_strength needs a source that is tested under modified images, but "
+        "transfer has none",
     ),
     "check of clean accuracy without clean targets": (
         {"suites.all": ["snow@5"]},
@@ -791,6 +808,8 @@ def test_several_faults_are_all_listed_a_line_each(edits):
             "figures": {"transfer": "matched_accuracy"},
         },
         {"figures": {"transfer": []}},
+        {EXPERIMENT: grids({}, {"sources": [], "targets": ["fog@5"]})},
+        {**ALONE, TARGETS: SNOW, "figures": {"transfer": "fixed_strength"}},
         fashion(train=60000, test=10000),
     ],
     ids=lambda edits: " ".join(edits),
@@ -918,6 +937,13 @@ def test_a_variant_of_a_network_has_the_section_of_its_base():
 )
 def test_figures_of_an_experiment(written, read):
     assert load(edited({"figures": written})).figures_of("transfer") == read
+
+
+def test_the_example_of_the_page_on_figures_is_a_part_of_a_study():
+    page = (ROOT / "docs/figures.md").read_text()
+    (part,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    study = load(edited({"checks": {}, **yaml.safe_load(part)}))
+    assert study.figures_of("fixed") == ["fixed_strength"]
 
 
 def test_every_figure_of_curves_that_a_study_may_name_can_be_drawn():

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 MATCHED = "matched_accuracy"
 """The figure of accuracies at equal clean accuracy."""
 
+SIDE_BY_SIDE = ("transfer_heatmap", "audit")
+"""Figures of all noises of an experiment together, the arms without a source once for all."""
+
+VARIED = ("network", "site", "tau", "regime")
+"""In what noises of one source may differ."""
+
 
 def faults(study: Study) -> list[str]:
     """Return what is wrong between the sections of a study, each with its key and what is allowed."""
@@ -344,12 +350,7 @@ def _bad_figures(study: Study) -> Iterable[str]:
             )
         yield from _bad_by_strength(study, name)
         for kind in study.figures_of(name):
-            for field, values in _variants_of_a_source(study, name).items():
-                if len(values) > 1 and field not in study.may_vary(kind):
-                    yield (
-                        f"figures.{name}: {kind} shows one {field} of a source, but {name} has "
-                        f"{_list(values)}; split the experiment or choose another figure"
-                    )
+            yield from _mixed(study, name, kind)
 
 
 def _bad_audit(study: Study, experiment: str) -> Iterable[str]:
@@ -394,12 +395,40 @@ def _bad_by_strength(study: Study, experiment: str) -> Iterable[str]:
         )
 
 
+def _mixed(study: Study, experiment: str, kind: str) -> Iterable[str]:
+    """Find variants that a figure would show as one: of one source, or of all that are side by side."""
+    of_one = _variants_of_a_source(study, experiment)
+    of_all = _variants(study, experiment) if kind in SIDE_BY_SIDE else {}
+    for field in (field for field in VARIED if field not in study.may_vary(kind)):
+        if len(found := of_one.get(field, set())) > 1:
+            yield (
+                f"figures.{experiment}: {kind} shows one {field} of a source, but {experiment} has "
+                f"{_list(found)}; split the experiment or choose another figure"
+            )
+        elif len(found := of_all.get(field, set())) > 1:
+            yield (
+                f"figures.{experiment}: {kind} shows all sources at one {field}, but {experiment} has "
+                f"{_list(found)}; split the experiment or choose another figure"
+            )
+
+
+def _variants(study: Study, experiment: str) -> dict[str, set[str]]:
+    """Return the networks, sites, τ (other than none, 0) and regimes of all grids of an experiment."""
+    grids = study.experiments[experiment]
+    return {
+        "network": {network for grid in grids for network in grid.network},
+        "site": {site for grid in grids for site in grid.site},
+        "tau": {tau for grid in grids for tau in grid.taus},
+        "regime": {regime for grid in grids for regime in grid.regime},
+    }
+
+
 def _variants_of_a_source(study: Study, experiment: str) -> dict[str, set[str]]:
     """Return the networks, sites, τ and regimes of the source that has most of them."""
     found: dict[str, dict[str, set[str]]] = {}
     for job in evaluations(study, experiment):
         if source_of(job.source) != NO_SOURCE:
-            for field in ("network", "site", "tau", "regime"):
+            for field in VARIED:
                 values = found.setdefault(field, {}).setdefault(job.source, set())
                 values.add(getattr(job, field))
     return {field: max(values.values(), key=len) for field, values in found.items()}

@@ -491,6 +491,29 @@ FAULTS = {
         "figures.transfer: strength shows one site of a source, but transfer has L1, L2; "
         "split the experiment or choose another figure",
     ),
+    **{
+        f"{figure} of grids of another {field}": (
+            {
+                EXPERIMENT: grids({}, {"sources": ["fog@5"], field: value}),
+                "suites.all": ["pgd@0.1", "auto_pgd_eot@0.1"],
+                "figures": {"transfer": figure},
+            },
+            f"figures.transfer: {figure} shows all sources at one {field}, but transfer has {found}; "
+            "split the experiment or choose another figure",
+        )
+        for figure in (HEATMAP, "audit")
+        for field, value, found in (
+            ("network", "v2+input_noise@0.1", "v2, v2+input_noise@0.1"),
+            ("site", "L3", "L2, L3"),
+            ("tau", 2, "0.5, 2.0"),
+            ("regime", "inference", "inference, retrain"),
+        )
+    },
+    "heatmap of noise without a source at another trace scale": (
+        {EXPERIMENT: [*grids({}), {**grids({"tau": 2, "targets": ["fog@5"]})[0], "sources": []}]},
+        f"figures.transfer: {HEATMAP} shows all sources at one tau, but transfer has 0.5, 2.0; "
+        "split the experiment or choose another figure",
+    ),
     "attack transfer without attacks": (
         {**ALONE, TARGETS: ["clean@0", "snow"], "suites.snow": SNOW, "figures": ATTACKED},
         "figures.transfer: attack_transfer needs a source that is tested under attacks, but transfer has "

@@ -79,6 +79,11 @@ def name_columns(axis: Axes, columns: Sequence[Block]) -> None:
         _name(axis.secondary_xaxis("top").xaxis, columns, 0, 0)
 
 
+def height(columns: Sequence[Block]) -> float:
+    """Return how much `name_columns` takes above the cells, in points."""
+    return _LINE if _is_named(columns) else 0.0
+
+
 def _is_named(found: Sequence[Block]) -> bool:
     kinds = [block.kind for block in found]
     return len(kinds) > 0 and len(set(kinds)) == len(kinds)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from noisetransfer.arms import NO_SOURCE
-from noisetransfer.blocks import blocks, name_columns, name_rows, separate
+from noisetransfer.blocks import blocks, height, name_columns, name_rows, separate
 from noisetransfer.statistics import matrix
 
 if TYPE_CHECKING:
@@ -65,9 +65,10 @@ def transfer_heatmap(
     )
     axes = figure.subplots(1, len(panels), width_ratios=widths, squeeze=False, sharey=True)[0]
     limits = _limits(table[value], value)
+    above = max(height(blocks(panel.columns)) for panel in panels.values())
     for axis, (name, panel) in zip(axes, panels.items(), strict=True):
         image = annotated(axis, panel, limits, "cividis" if value == "accuracy" else "PuOr")
-        axis.set_title(name, fontsize=11)
+        axis.set_title(name, fontsize=11, y=1.0, pad=6 + above)  # all in one line
         if name in marked:
             mark(axis, marked[name].reindex_like(panel) < LEVEL)
         separate(axis, blocks(targets), blocks(panel.columns))

@@ -325,6 +325,15 @@ def test_names_of_kinds_overlap_nothing(names):
         assert not box.overlaps(other)
 
 
+@pytest.mark.parametrize("names", [NATURAL, [*NATURAL, "pgd@0.1"]], ids=len)
+def test_titles_of_panels_are_in_one_line(names):
+    figure = blocked(names)
+    FigureCanvasAgg(figure).draw()
+    bottoms = [axis.title.get_window_extent().y0 for axis in panels(figure).values()]
+    assert len(bottoms) == 2
+    assert bottoms[0] == pytest.approx(bottoms[1], abs=5)
+
+
 # clusters
 
 LIKE = {"snow@5": 0, "rotate@2.0": 1, "fog@5": 0, "elastic@2.0": 1, "pgd@0.1": 0}

@@ -410,6 +410,7 @@ AUDIT = "audit"
 CURVES = {
     "strength": {"tau"},
     "attack_transfer": {"tau"},
+    "fixed_strength": {"tau"},
     "layer_sweep": {"site"},
     "trace_sweep": {"tau"},
     "adversarial_training": {"network", "regime"},

@@ -38,8 +38,20 @@ if TYPE_CHECKING:
 MATCHED = "matched_accuracy"
 """The figure of accuracies at equal clean accuracy."""
 
+AUDIT = "audit"
+"""The figure of what attackers of more effort leave of gains."""
+
 AUDIT_PASSES = 10
 """Draws among which an audit looks for a wrong one."""
+
+SIDE_BY_SIDE = ("transfer_heatmap", AUDIT)
+"""Figures of all noises of an experiment together, the arms without a source once for all."""
+
+VARIED = ("network", "site", "tau", "regime")
+"""In what noises of one source may differ."""
+
+NETWORKS = ("network", "regime")
+"""What an audit draws in lines of their own."""
 
 
 def faults(study: Study) -> list[str]:
@@ -348,18 +360,16 @@ def _bad_figures(study: Study) -> Iterable[str]:
                 f"figures.{name}: {MATCHED} needs {VALIDATION} among the targets, two numbers as tau of a "
                 "source, and full among noise.arms"
             )
+        yield from _bad_by_strength(study, name)
         for kind in study.figures_of(name):
-            for field, values in _variants_of_a_source(study, name).items():
-                if len(values) > 1 and field not in study.may_vary(kind):
-                    yield (
-                        f"figures.{name}: {kind} shows one {field} of a source, but {name} has "
-                        f"{_list(values)}; split the experiment or choose another figure"
-                    )
+            yield from _mixed(study, name, kind)
+            if kind == AUDIT:
+                yield from _mixed_networks(study, name)
 
 
 def _bad_audit(study: Study, experiment: str) -> Iterable[str]:
     """Find an audit that lacks what it compares: arm none, enough draws, both kinds of attacks at one ε."""
-    if "audit" not in study.figures_of(experiment):
+    if AUDIT not in study.figures_of(experiment):
         return
     if "none" not in study.noise.arms:
         yield f"figures.{experiment}: audit needs none among noise.arms"
@@ -406,12 +416,83 @@ def _attacks(study: Study, experiment: str) -> dict[tuple[Evaluation, str], dict
     return found
 
 
+def _bad_by_strength(study: Study, experiment: str) -> Iterable[str]:
+    """Find figures by the strength of targets that no source of an experiment is tested under."""
+    kinds = {
+        parse(target)[0].kind
+        for job in evaluations(study, experiment)
+        if source_of(job.source) != NO_SOURCE
+        for targets in pairs(study.suites, job.source, job.suite).values()
+        for target in targets
+    }
+    figures = study.figures_of(experiment)
+    if "attack_transfer" in figures and "attack" not in kinds:
+        yield (
+            f"figures.{experiment}: attack_transfer needs a source that is tested under attacks, but "
+            f"{experiment} has none; allowed: fixed_strength, which draws targets of every kind"
+        )
+    if "fixed_strength" in figures and not kinds - {"clean"}:
+        yield (
+            f"figures.{experiment}: fixed_strength needs a source that is tested under modified images, but "
+            f"{experiment} has none"
+        )
+
+
+def _mixed(study: Study, experiment: str, kind: str) -> Iterable[str]:
+    """Find variants that a figure would show as one: of one source, or of all that are side by side."""
+    of_one = _variants_of_a_source(study, experiment)
+    of_all = _variants(study, experiment) if kind in SIDE_BY_SIDE else {}
+    apart = {*study.may_vary(kind), *(NETWORKS if kind == AUDIT else ())}
+    for field in (field for field in VARIED if field not in apart):
+        if len(found := of_one.get(field, set())) > 1:
+            yield (
+                f"figures.{experiment}: {kind} shows one {field} of a source, but {experiment} has "
+                f"{_list(found)}; split the experiment or choose another figure"
+            )
+        elif len(found := of_all.get(field, set())) > 1:
+            yield (
+                f"figures.{experiment}: {kind} shows all sources at one {field}, but {experiment} has "
+                f"{_list(found)}; split the experiment or choose another figure"
+            )
+
+
+def _mixed_networks(study: Study, experiment: str) -> Iterable[str]:
+    """Find what an audit, with a line for each variant of its network, would show as one line."""
+    regimes: dict[str, set[str]] = {}
+    for grid in study.experiments[experiment]:
+        for network in grid.network:
+            regimes.setdefault(network, set()).update(grid.regime)
+    bases = {variant(network).base for network in regimes}
+    if len(bases) > 1:
+        yield (
+            f"figures.{experiment}: audit shows one network and its variants, but {experiment} has "
+            f"{_list(bases)}; split the experiment"
+        )
+    for network, found in regimes.items():
+        if len(found) > 1:
+            yield (
+                f"figures.{experiment}: audit shows one regime of a network, but {network} has "
+                f"{_list(found)}; split the experiment"
+            )
+
+
+def _variants(study: Study, experiment: str) -> dict[str, set[str]]:
+    """Return the networks, sites, τ (other than none, 0) and regimes of all grids of an experiment."""
+    grids = study.experiments[experiment]
+    return {
+        "network": {network for grid in grids for network in grid.network},
+        "site": {site for grid in grids for site in grid.site},
+        "tau": {tau for grid in grids for tau in grid.taus},
+        "regime": {regime for grid in grids for regime in grid.regime},
+    }
+
+
 def _variants_of_a_source(study: Study, experiment: str) -> dict[str, set[str]]:
     """Return the networks, sites, τ and regimes of the source that has most of them."""
     found: dict[str, dict[str, set[str]]] = {}
     for job in evaluations(study, experiment):
         if source_of(job.source) != NO_SOURCE:
-            for field in ("network", "site", "tau", "regime"):
+            for field in VARIED:
                 values = found.setdefault(field, {}).setdefault(job.source, set())
                 values.add(getattr(job, field))
     return {field: max(values.values(), key=len) for field, values in found.items()}
@@ -445,7 +526,7 @@ def _bad_checks(study: Study) -> Iterable[str]:
 
 def _has_gates(study: Study, experiment: str) -> bool:
     """Tell whether two attacks of an experiment are in an order, or an audit checks the noise itself."""
-    if "audit" in study.figures_of(experiment):
+    if AUDIT in study.figures_of(experiment):
         return True
     found = [names for own in _attacks(study, experiment).values() for names in own.values()]
     budgets = {n: {"attack": attack_of(n), **study.budget(n)} for names in found for n in names}

@@ -21,7 +21,7 @@ from noisetransfer.arms import ARMS, NO_NOISE, NO_SOURCE, UNSCALED
 from noisetransfer.errors import StudyError
 from noisetransfer.figures import CELL_INCHES, annotated
 from noisetransfer.intervals import FEWEST, intervals
-from noisetransfer.looks import Style, shades, styles
+from noisetransfer.looks import Style, kin, shades, styles
 from noisetransfer.modifications import MODIFICATIONS, parse
 from noisetransfer.pareto import pareto
 from noisetransfer.regimes import REGIMES
@@ -41,7 +41,13 @@ _LARGE, _SMALL = (3.2, 2.8), (1.9, 1.7)  # panels of many lines, of many columns
 ACROSS = 5
 """Panels side by side before a figure goes on below."""
 
-AXES = {"corruption": "severity", "transform": "scale", "attack": "ε"}
+AXES = {
+    "corruption": "severity",
+    "transform": "scale",
+    "attack": "ε",
+    "official": "severity",
+    "paired": "strength",
+}
 """What the strength of a kind of modification is."""
 
 _ON = {
@@ -132,6 +138,30 @@ def attack_transfer(table: pd.DataFrame, *, title: str) -> Figure:
     _demand(shaped, "no row of arm full has a source and an attack as target")
     shaped = shaped.pipe(_by_tau, "name", "target ").assign(xlabel="ε", x=shaped["strength"])
     return _draw(_with_plain(shaped, rows), _Frame(title, inches=_LARGE, across=2))
+
+
+def fixed_strength(table: pd.DataFrame, *, title: str) -> Figure:
+    """Draw accuracy by the strength of the target, a line per arm and source, whose strength stays.
+
+    Args:
+        table: as from `statistics.transfer_table`.
+        title: what study and experiment this is.
+
+    Returns:
+        a panel per modification as target, of several τ one below the other; x: severity, scale or ε. The
+        sources of an arm are shades of its colour, in the order of the registry, then by strength.
+
+    Raises:
+        StudyError: if no source was tested under modified images, or a trial has several rows for a point.
+    """
+    rows = _parsed(table)
+    shaped = _by_arm_and_source(_shaped(rows).query("kind != 'clean'"))
+    _demand(shaped, "no row has a source and modified images as target")
+    shaped = shaped.pipe(_by_tau, "name", "target ")
+    shaped = shaped.assign(xlabel=shaped["kind"].map(AXES), x=shaped["strength"])
+    note = "The noise of a line is the same at every strength of the target."
+    frame = _Frame(title, inches=_LARGE, across=3, note=note, styles=_shaded(shaped))
+    return _draw(_with_plain(shaped, rows), frame)
 
 
 def layer_sweep(table: pd.DataFrame, *, title: str) -> Figure:
@@ -383,6 +413,7 @@ def published_heatmap(table: pd.DataFrame, *, title: str) -> Figure:
 CURVES: dict[str, Curve] = {
     "strength": strength,
     "attack_transfer": attack_transfer,
+    "fixed_strength": fixed_strength,
     "layer_sweep": layer_sweep,
     "trace_sweep": trace_sweep,
     "adversarial_training": adversarial_training,
@@ -394,7 +425,7 @@ CURVES: dict[str, Curve] = {
     "published_cells": published_cells,
     "published_heatmap": published_heatmap,
 }
-"""Kind → function; the first seven take a transfer table, the others what their docstrings say."""
+"""Kind → function; the first eight take a transfer table, the others what their docstrings say."""
 
 
 # choosing points
@@ -472,6 +503,20 @@ def _strength_matched(shaped: pd.DataFrame) -> pd.DataFrame:
     kept = ~swept | (shaped["source_strength"] == shaped["strength"])
     named = shaped.assign(line="source " + name)[kept]
     return named.sort_values("source", key=lambda ids: _ranked(ids, _position))
+
+
+def _by_arm_and_source(shaped: pd.DataFrame) -> pd.DataFrame:
+    """Name the lines by arm and source, and bring them into order."""
+    named = shaped.assign(line=shaped["arm"] + ", " + shaped["source"])
+    order: dict[str, Callable[[Any], Any]] = {"arm": list(ARMS).index, "source": _position}
+    return named.sort_values(list(order), key=lambda names: _ranked(names, order[str(names.name)]))
+
+
+def _shaded(shaped: pd.DataFrame) -> dict[str, Style]:
+    """Return the looks of lines by arm and source: those of the arms, shaded by source, in their order."""
+    lines = shaped.groupby("arm")["line"].unique()
+    arms = styles(shaped["arm"]).items()
+    return {line: own for arm, look in arms for line, own in kin(look, list(lines[arm])).items()}
 
 
 def _clean(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from noisetransfer.arms import NO_SOURCE
+from noisetransfer.blocks import blocks, height, name_columns, name_rows, separate
 from noisetransfer.statistics import matrix
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def transfer_heatmap(
 ) -> Figure:
     """Draw every source × target, one panel per arm, `full` first; arms without a source come last.
 
-    Cells whose gain is no chance (adjusted p below `LEVEL`) have a dot.
+    Cells whose gain is no chance (adjusted p below `LEVEL`) have a dot. Lines part modifications of different
+    kinds; their names stand beside the rows and above the columns where every kind is together.
 
     Args:
         table: as from `summary.summary`.
@@ -55,20 +57,24 @@ def transfer_heatmap(
     panels = _panels(ordered, value)
     marked = _panels(ordered, f"{value}_p_adjusted") if value in GAINS else {}
     widths = [panel.shape[1] for panel in panels.values()]
-    rows = len(next(iter(panels.values())))
+    targets = list(next(iter(panels.values())).index)
     margins = 3.2 + 0.3 * len(widths)  # names of targets, colour bar, gaps, in inches
     figure = Figure(
-        figsize=(CELL_INCHES * sum(widths) + margins, CELL_INCHES * rows + 3.0),
+        figsize=(CELL_INCHES * sum(widths) + margins, CELL_INCHES * len(targets) + 3.0),
         layout="constrained",
     )
     axes = figure.subplots(1, len(panels), width_ratios=widths, squeeze=False, sharey=True)[0]
     limits = _limits(table[value], value)
+    above = max(height(blocks(panel.columns)) for panel in panels.values())
     for axis, (name, panel) in zip(axes, panels.items(), strict=True):
         image = annotated(axis, panel, limits, "cividis" if value == "accuracy" else "PuOr")
-        axis.set_title(name, fontsize=11)
+        axis.set_title(name, fontsize=11, y=1.0, pad=6 + above)  # all in one line
         if name in marked:
             mark(axis, marked[name].reindex_like(panel) < LEVEL)
-    axes[0].set_ylabel("target (tested under)")
+        separate(axis, blocks(targets), blocks(panel.columns))
+        name_columns(axis, blocks(panel.columns))
+    name_rows(axes[0], blocks(targets), targets)
+    figure.supylabel("target (tested under)", fontsize=10)
     figure.supxlabel(caption(table, value), fontsize=9)
     figure.suptitle(f"{title}: {TITLES[value]}", fontsize=13)
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01, label=TITLES[value])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 
 from noisetransfer.arms import ARMS
 
@@ -39,6 +40,15 @@ def styles(lines: Iterable[str]) -> dict[str, Style]:
     free = cycle([look for look in LOOKS[2:] if look not in arms.values()] or LOOKS)
     looks = arms | {line: next(free) for line in named if line not in arms}
     return {line: style(*look) for line, look in looks.items()}
+
+
+def kin(look: Style, lines: Sequence[str]) -> dict[str, Style]:
+    """Return looks for lines that are in order: shades up to the colour, and a marker each."""
+    own = np.array(to_rgb(look["color"]))
+    shades = (1 - share * (1 - own) for share in np.linspace(1.0, 0.4, len(lines))[::-1])
+    markers = cycle(marker for *_, marker in LOOKS)
+    looks = zip(lines, shades, markers, strict=False)
+    return {line: {**look, "color": shade, "marker": marker} for line, shade, marker in looks}
 
 
 def style(colour: Any, dashes: Any, marker: str) -> Style:

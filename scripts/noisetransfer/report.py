@@ -333,6 +333,7 @@ def _title(kind: str, experiment: str) -> str:
 _FIGURES = {
     "strength": "Accuracy against the strength of the modification, by arm",
     "attack_transfer": "Accuracy under attacks against ε, by source",
+    "fixed_strength": "Accuracy against the strength of the modification, by arm and source of one strength",
     "layer_sweep": "Accuracy against the layer that the noise is added to, by arm",
     "trace_sweep": "Accuracy against the trace scale of the noise, by arm",
     "adversarial_training": "Accuracy of adversarially trained networks and under noise",

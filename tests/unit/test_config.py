@@ -318,6 +318,7 @@ AUDITED = {
     TARGETS: ["own", "auto_pgd_eot@0.1"],
     "figures": {"transfer": "audit"},
 }
+AUDITED_GRIDS = grids({"sources": ["pgd@0.1"], "targets": ["own", "auto_pgd_eot@0.1"]})
 NO_GATE = (
     "checks.transfer.gates: no two attacks of transfer can be compared; a gate needs two of which one is "
     "stronger by construction (such as fgm and pgd, pgd and auto_pgd_eot: docs/audit.md), at one epsilon "
@@ -336,6 +337,8 @@ def weakened(**budget) -> dict:
     return {**AUDITED, TARGETS: ["own", "auto_pgd_eot.own@0.1"], **own}
 
 
+SNOW = [f"snow@{severity}" for severity in range(1, 6)]
+ATTACKED = {"transfer": "attack_transfer"}
 FAULTS = {
     "dataset that is not in the registry": (
         {"datasets.cifar": {"splits": {"train": 2, "test": 1}}},
@@ -533,6 +536,62 @@ FAULTS = {
         {f"{EXPERIMENT}.site": ["L1", "L2"], "figures": {"transfer": "strength"}},
         "figures.transfer: strength shows one site of a source, but transfer has L1, L2; "
         "split the experiment or choose another figure",
+    ),
+    **{
+        f"{figure} of grids of another {field}": (
+            {
+                EXPERIMENT: grids({}, {"sources": ["fog@5"], field: value}),
+                "suites.all": ["pgd@0.1", "auto_pgd_eot@0.1"],
+                "figures": {"transfer": figure},
+            },
+            f"figures.transfer: {figure} shows all sources at one {field}, but transfer has {found}; "
+            "split the experiment or choose another figure",
+        )
+        for figure in (HEATMAP, "audit")
+        for field, value, found in (
+            ("network", "v2+input_noise@0.1", "v2, v2+input_noise@0.1"),
+            ("site", "L3", "L2, L3"),
+            ("tau", 2, "0.5, 2.0"),
+            ("regime", "inference", "inference, retrain"),
+        )
+        if figure == HEATMAP or field in ("site", "tau")
+    },
+    "audit of a network in two regimes": (
+        {
+            **AUDITED,
+            EXPERIMENT: [grid | {"regime": ["retrain", "trained_only"]} for grid in AUDITED_GRIDS],
+        },
+        "figures.transfer: audit shows one regime of a network, but v2 has retrain, trained_only; "
+        "split the experiment",
+    ),
+    "audit of two networks": (
+        {
+            **AUDITED,
+            "networks.v3": {**edited({})["networks"]["v2"], "architecture": "v3"},
+            EXPERIMENT: [*AUDITED_GRIDS, AUDITED_GRIDS[0] | {"network": "v3"}],
+        },
+        "figures.transfer: audit shows one network and its variants, but transfer has v2, v3; split the "
+        "experiment",
+    ),
+    "heatmap of noise without a source at another trace scale": (
+        {EXPERIMENT: [*grids({}), {**grids({"tau": 2, "targets": ["fog@5"]})[0], "sources": []}]},
+        f"figures.transfer: {HEATMAP} shows all sources at one tau, but transfer has 0.5, 2.0; "
+        "split the experiment or choose another figure",
+    ),
+    "attack transfer without attacks": (
+        {**ALONE, TARGETS: ["clean@0", "snow"], "suites.snow": SNOW, "figures": ATTACKED},
+        "figures.transfer: attack_transfer needs a source that is tested under attacks, but transfer has "
+        "none; allowed: fixed_strength, which draws targets of every kind",
+    ),
+    "attack transfer without sources": (
+        {"checks": {}, SOURCES: [], "figures": ATTACKED},
+        "figures.transfer: attack_transfer needs a source that is tested under attacks, but transfer has "
+        "none; allowed: fixed_strength, which draws targets of every kind",
+    ),
+    "fixed strength on clean images": (
+        {**ALONE, TARGETS: ["clean@0"], "figures": {"transfer": "fixed_strength"}},
+        "figures.transfer: fixed_strength needs a source that is tested under modified images, but "
+        "transfer has none",
     ),
     "check of clean accuracy without clean targets": (
         {"suites.all": ["snow@5"]},
@@ -898,6 +957,20 @@ def test_several_faults_are_all_listed_a_line_each(edits):
         {**AUDITED, "checks": {"transfer": {"gates": True}}},
         {"checks.transfer.clean_accuracy": {"value": 1, "within": 0.02}},
         {"checks.transfer.clean_accuracy": 0},
+        {
+            **AUDITED,
+            EXPERIMENT: [
+                *AUDITED_GRIDS,
+                {
+                    "network": ["v2+pgd@0.1x0.5", "v2+input_noise@0.1"],
+                    "site": "L2",
+                    "regime": "inference",
+                    "targets": ["pgd@0.1", "auto_pgd_eot@0.1"],
+                },
+            ],
+        },
+        {EXPERIMENT: grids({}, {"sources": [], "targets": ["fog@5"]})},
+        {**ALONE, TARGETS: SNOW, "figures": {"transfer": "fixed_strength"}},
         fashion(train=60000, test=10000),
     ],
     ids=lambda edits: " ".join(edits),
@@ -1025,6 +1098,13 @@ def test_a_variant_of_a_network_has_the_section_of_its_base():
 )
 def test_figures_of_an_experiment(written, read):
     assert load(edited({"figures": written})).figures_of("transfer") == read
+
+
+def test_the_example_of_the_page_on_figures_is_a_part_of_a_study():
+    page = (ROOT / "docs/figures.md").read_text()
+    (part,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    study = load(edited({"checks": {}, **yaml.safe_load(part)}))
+    assert study.figures_of("fixed") == ["fixed_strength"]
 
 
 def test_every_figure_of_curves_that_a_study_may_name_can_be_drawn():

@@ -214,6 +214,20 @@ def attack_transfer(trials: int = 1) -> pd.DataFrame:
     return table_of(*shaped, *plain)
 
 
+FIXED = ["snow@1", "snow@5", "fgm@0.1"]
+
+
+def fixed_strength(trials: int = 1) -> pd.DataFrame:
+    """Return two sources of snow and one attack, each under snow, an attack and clean images."""
+    targets = [*SNOW, "pgd@0.02", "pgd@0.1", "clean@0"]
+    shaped = [
+        cell(arm, target, source=source, trials=trials)
+        for arm, target, source in product(ARMS[2:], targets, FIXED)
+    ]
+    plain = [cell(arm, target, trials=trials) for arm, target in product(PLAIN, targets)]
+    return table_of(*shaped, *plain)
+
+
 def layer_sweep(trials: int = 1) -> pd.DataFrame:
     sites = ["L1", "L10", "L2"]
     return pd.concat([crossed([*SNOW, "pgd@0.1"], trials, site=site) for site in sites])
@@ -302,6 +316,7 @@ def matched(trials: int = 1) -> pd.DataFrame:
 EXAMPLES = {
     "strength": strength,
     "attack_transfer": attack_transfer,
+    "fixed_strength": fixed_strength,
     "layer_sweep": layer_sweep,
     "trace_sweep": trace_sweep,
     "adversarial_training": adversarial_training,
@@ -385,6 +400,8 @@ def test_table_without_source_equal_to_target_is_an_error(kind):
 def test_other_errors_say_what_is_missing():
     with pytest.raises(StudyError, match="no row of arm full has a source and an attack"):
         draw("attack_transfer", crossed(SNOW))
+    with pytest.raises(StudyError, match="no row has a source and modified images"):
+        draw("fixed_strength", table_of(cell("full", "clean@0", source="snow@5")))
     with pytest.raises(StudyError, match="no network was trained adversarially"):
         draw("adversarial_training", crossed(["pgd@0.1"]))
     with pytest.raises(StudyError, match="no row has a source"):
@@ -511,6 +528,48 @@ def test_attack_of_one_strength_is_a_source_for_every_target():
     table = table_of(*(cell("full", target, source="fgm@0.1") for target in targets))
     (axis,) = draw("attack_transfer", table).axes
     assert drawn(axis, "source fgm@0.1") == pytest.approx(means(table, "strength"))
+
+
+# fixed strength
+
+
+def test_every_source_has_a_line_over_all_strengths_of_the_target():
+    table = fixed_strength(3)
+    figure = draw("fixed_strength", table)
+    assert titles(figure) == ["target snow, τ = 0.5", "target pgd, τ = 0.5"]
+    for name, arm, source in product(["snow", "pgd"], ARMS[2:], FIXED):
+        own = table[table["target"].str.startswith(name)]
+        found = drawn(panel(figure, f"target {name}, τ = 0.5"), f"{arm}, {source}")
+        assert found == pytest.approx(means(own, "strength", arm=arm, source=source))
+
+
+def test_arms_without_a_source_have_one_line_beside_fixed_sources():
+    table = fixed_strength()
+    figure = draw("fixed_strength", table)
+    shaped = [f"{arm}, {source}" for arm, source in product(ARMS[2:], FIXED)]
+    assert legend(figure) == [*PLAIN, *shaped]
+    for name, arm in product(["snow", "pgd"], PLAIN):
+        own = table[table["target"].str.startswith(name)]
+        found = drawn(panel(figure, f"target {name}, τ = 0.5"), arm)
+        assert found == pytest.approx(means(own, "strength", arm=arm))
+
+
+def test_sources_of_an_arm_have_its_dashes_and_shades_of_its_colour():
+    strongest = draw("strength", crossed(SNOW)).legends[0].get_lines()[-1]
+    handles = draw("fixed_strength", fixed_strength()).legends[0].get_lines()[-len(FIXED) :]
+    assert {line.get_linestyle() for line in handles} == {strongest.get_linestyle()}
+    lightness = [sum(to_rgba(line.get_color())) for line in handles]
+    assert lightness == sorted(lightness, reverse=True)
+    assert to_rgba(handles[-1].get_color()) == pytest.approx(to_rgba(strongest.get_color()))
+
+
+@pytest.mark.parametrize(
+    ("target", "label"), [("cifar10_c.fog@3", "severity"), ("paired.rain@1", "strength")]
+)
+def test_images_that_are_read_are_targets_of_a_fixed_source(target, label):
+    (axis,) = draw("fixed_strength", table_of(cell("full", target, source="fog@3"))).axes
+    assert axis.get_xlabel() == label
+    assert list(lines(axis)) == ["full, fog@3"]
 
 
 # sweeps

@@ -1,8 +1,11 @@
 """Figures show the numbers and names of their tables."""
 
+from itertools import combinations, product
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -232,6 +235,103 @@ def test_caption_tells_images_and_trials_and_whom_a_dot_speaks_of():
     new = TABLE.assign(trials=10, resampled="images and trials")
     assert "10 trials; dot: not 0 for new trials" in heatmap("gain_over_none", new).get_supxlabel()
     assert "dot" not in heatmap("accuracy").get_supxlabel()
+
+
+# blocks
+
+NATURAL = ["gaussian_noise@5", "motion_blur@5", "snow@5"]
+WARPS = ["rotate@2.0", "elastic@2.0"]
+APART = ["snow@5", "rotate@2.0", "motion_blur@5", "pgd@0.1"]
+
+
+def blocked(names: list[str], value: str = "gain_over_none") -> Figure:
+    """Return the heatmap of arms full and identity: these sources under them and clean images."""
+    targets = ["clean@0", *names]
+    cells = [(s, t, "full") for s in names for t in targets]
+    cells += [("any", t, "identity") for t in targets]
+    table = pd.DataFrame(cells, columns=["source", "target", "arm"])
+    values = {"accuracy": 0.5, "gain_over_none": 0.3, "gain_over_none_p_adjusted": 0.01}
+    table = table.assign(**values, n=50, trials=2, resampled="images")
+    return transfer_heatmap(table, value, title="a title", order=targets)
+
+
+def edges(axis) -> tuple[set[float], set[float]]:
+    """Return where lines part rows, and where they part columns."""
+    segments = [segment for lines in axis.collections for segment in lines.get_segments()]
+    rows = {float(a[1]) for a, b in segments if a[1] == b[1]}
+    columns = {float(a[0]) for a, b in segments if a[0] == b[0]}
+    return rows, columns
+
+
+def kinds_beside(axis) -> tuple[list[str], list[str]]:
+    """Return the kinds that are written beside the rows, and above the columns."""
+    rows = [name for child in axis.child_axes for name in ticks(child.get_yticklabels())]
+    columns = [name for child in axis.child_axes for name in ticks(child.get_xticklabels())]
+    return rows, columns
+
+
+@pytest.mark.parametrize("value", ["accuracy", "gain_over_none"])
+def test_lines_part_modifications_of_different_kinds(value):
+    figure = blocked([*NATURAL, *WARPS, "pgd@0.1"], value)
+    assert edges(panel(figure, "full")) == ({0.5, 3.5, 5.5}, {2.5, 4.5})
+    assert edges(panel(figure, "no source")) == ({0.5, 3.5, 5.5}, set())
+
+
+def test_each_kind_is_written_once_beside_its_rows_and_above_its_columns():
+    figure = blocked([*NATURAL, *WARPS, "pgd@0.1"])
+    kinds = ["corruption", "transform", "attack"]
+    assert kinds_beside(panel(figure, "full")) == (kinds, kinds)
+    assert kinds_beside(panel(figure, "no source")) == ([], [])
+    rows, columns = panel(figure, "full").child_axes[::-1]
+    assert rows.get_yticks().tolist() == [2, 4.5, 6]
+    assert columns.get_xticks().tolist() == [1, 3.5, 5]
+
+
+def test_a_kind_in_several_places_is_parted_but_not_named():
+    axis = panel(blocked(APART), "full")
+    assert edges(axis) == ({0.5, 1.5, 2.5, 3.5}, {0.5, 1.5, 2.5})
+    assert kinds_beside(axis) == ([], [])
+
+
+def test_one_kind_has_neither_lines_nor_a_name():
+    axis = panel(blocked(NATURAL), "full")
+    assert edges(axis) == (set(), set())
+    assert kinds_beside(axis) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["snow@5", "rotate@2.0", "pgd@0.1"],
+        [*NATURAL, *WARPS, "pgd@0.1"],
+        ["snow@5", "rotate@2.0", *(f"pgd@{epsilon / 100}" for epsilon in range(1, 15))],
+    ],
+    ids=len,
+)
+def test_names_of_kinds_overlap_nothing(names):
+    figure = blocked(names)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    axis = panel(figure, "full")
+    cells = axis.get_window_extent()
+    labels = [*axis.get_yticklabels(), *axis.get_xticklabels(), axis.title]
+    beside = axis.child_axes
+    kinds = [label for one in beside for label in [*one.get_xticklabels(), *one.get_yticklabels()]]
+    boxes = [text.get_window_extent() for text in [*kinds, *labels]]
+    assert len(kinds) == 6
+    for box, other in combinations([*boxes[: len(kinds)], cells], 2):
+        assert not box.overlaps(other)
+    for box, other in product(boxes[: len(kinds)], boxes[len(kinds) :]):
+        assert not box.overlaps(other)
+
+
+@pytest.mark.parametrize("names", [NATURAL, [*NATURAL, "pgd@0.1"]], ids=len)
+def test_titles_of_panels_are_in_one_line(names):
+    figure = blocked(names)
+    FigureCanvasAgg(figure).draw()
+    bottoms = [axis.title.get_window_extent().y0 for axis in panels(figure).values()]
+    assert len(bottoms) == 2
+    assert bottoms[0] == pytest.approx(bottoms[1], abs=5)
 
 
 # clusters

@@ -289,7 +289,8 @@ def test_the_noise_is_on_where_the_regime_says(results):
 
 def test_an_audit_judges_every_noise_and_checks_the_attacks(results, table):
     judged = table("audit_verdicts")
-    assert set(judged["arm"]) == {"identity", "diagonal", "full"}
+    assert set(judged["arm"]) == {"identity", "diagonal", "full", "none"}
+    assert set(judged.query("arm == 'none'")["network"]) == {"v2+pgd@0.1x0.5"}
     assert set(judged["verdict"]) <= {"absent", "holds", "shrinks", "vanishes"}
     audited = table("audit_audit")
     attacks = {"pgd", "pgd_eot", "pgd_eot.m1", "rays_eot", "auto_attack"}

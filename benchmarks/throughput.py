@@ -49,9 +49,9 @@ def main(sites: list[str]) -> None:
         print("| " + " | ".join(injected(network, site)) + " |", flush=True)
     print(
         "\n| site | images tested at once | targets | ms an image and target: prefix | S × K suffixes "
-        "alone | prefix, suffixes and noise | cost over suffixes |"
+        "alone | prefix, suffixes and noise | cost over suffixes | S × K whole networks |"
     )
-    print("| --- | --: | --: | --: | --: | --: | --: |")
+    print("| --- | --: | --: | --: | --: | --: | --: | --: |")
     for site in sites or SITES:
         for targets in TARGETS:
             print("| " + " | ".join(tested(network, site, targets)) + " |", flush=True)
@@ -76,10 +76,13 @@ def tested(network: nn.Module, site: str, targets: int) -> Iterable[str]:
     many = images_at_once(TARGET, 4 * (STATES + targets) * SOURCES * shape.numel())
     images = torch.rand(targets, min(TESTED, many), 3, 224, 224, device=TARGET)
     took = least(*transfer(network, images, site, random_noise(site, shape).factors))
-    prefix, suffixes, whole = (1e3 * seconds / images[:, :, 0, 0, 0].numel() for seconds in took)
+    count = images[:, :, 0, 0, 0].numel()
+    prefix, suffixes, whole = (1e3 * seconds / count for seconds in took)
     yield from (site, str(images.shape[1]), str(targets))
     yield from (f"{prefix:.1f}", f"{suffixes:.1f}", f"{whole:.1f}")
     yield f"{100 * ((whole - prefix) / suffixes - 1):.1f}%"
+    (naive,) = least(lambda: [network(images[0, :BATCH]) for _ in range(SOURCES * DRAWS)])
+    yield f"{1e3 * naive / BATCH:.1f}"
 
 
 def transfer(

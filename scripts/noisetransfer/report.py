@@ -139,12 +139,24 @@ def of_study(results: Path) -> Page:
     sheets = Section("images", "The images", pictures=_pictures(results / "figures/modifications"))
     return Page(
         title=f"Study {study['study']}",
-        summary=sentences(main, tables[main]),
+        summary=[*sentences(main, tables[main]), *_degenerate(results / "covariance")],
         sections=[*own, *([sheets] if sheets.pictures else []), _provenance(provenance)],
         files=files(results / "tables"),
         examples=_examples(results, study["networks"]),
         details={"The study": _pretty(study)},
     )
+
+
+def _degenerate(covariances: Path) -> list[str]:
+    """Name the sources that are too weak to have a structure, in any trial: NETWORK, SITE, SOURCE."""
+    found = [
+        f"{source} at {path.parent.parent.name} of {path.parent.parent.parent.name}"
+        for path in sorted(covariances.glob("*/*/*/*.json"))
+        for source, trials in read_json(path).items()
+        if any(one.get("degenerate") for one in trials)
+    ]
+    told = ", ".join(dict.fromkeys(found))
+    return [f"Sources too weak to have a structure (degenerate): {told}."] if told else []
 
 
 def summary_of(results: Path, experiment: str, table: pd.DataFrame) -> pd.DataFrame:

@@ -59,6 +59,15 @@ def data_of(html: str) -> dict:
     return json.loads(text)
 
 
+def test_sources_without_a_structure_are_named(results):
+    strong, weak = {"degenerate": False}, {"degenerate": True}
+    covariances = results / "covariance/v2/L2"
+    write_json(covariances / "light/0-1.json", {"snow@5": [strong], "snow@1": [strong, weak]})
+    write_json(covariances / "any+pooled/0-1.json", {"any": [{"sources": ["snow@5"]}]})
+    (told,) = [line for line in of_study(results).summary if "degenerate" in line]
+    assert told.endswith(": snow@1 at L2 of v2.")
+
+
 def test_the_page_of_a_study(results):
     page = of_study(results)
     ids = [section.id for section in page.sections]

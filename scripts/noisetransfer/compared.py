@@ -19,15 +19,16 @@ FEWEST = 3
 
 
 def compared(study: Study, experiment: str) -> list[Evaluation]:
-    """Return the evaluations whose covariances are compared; none where too few sources are targets too."""
+    """Return the evaluations whose covariances are compared; none where too few sources are targets too.
+
+    All noises of a heatmap are in one layer of one network (`consistency`).
+    """
     if HEATMAP not in study.figures_of(experiment):
         return []
     if not {"full", "identity"} <= {*study.noise.arms}:
         return []
     jobs = [job for job in evaluations(study, experiment) if _has_own_covariance(job)]
-    places = dict.fromkeys((job.network, job.site) for job in jobs)
-    groups = [[job for job in jobs if (job.network, job.site) == place] for place in places]
-    return [job for group in groups if len(_met(study, group)) >= FEWEST for job in group]
+    return jobs if len(_met(study, jobs)) >= FEWEST else []
 
 
 def _has_own_covariance(job: Evaluation) -> bool:

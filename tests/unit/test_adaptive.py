@@ -404,7 +404,7 @@ def test_auto_pgd_is_as_strong_as_autoattacks(name, norm, epsilon, loss):
     )
     assert 0.05 < their_accuracy < 0.95
     assert our_accuracy <= their_accuracy + 0.5 / 60  # half an image
-    assert our_loss >= their_loss - 0.01
+    assert our_loss >= their_loss - 0.03
 
 
 @pytest.mark.parametrize(

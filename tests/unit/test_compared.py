@@ -15,10 +15,10 @@ THREE = ["snow@5", "rotate@2.0", "fog@1"]
 GRID = {"network": "v2", "site": "L2", "tau": 0.5, "targets": [*THREE, "clean@0"]}
 
 
-def sources(*more, arms=("none", "identity", "full"), figures=None, **experiment) -> list[str]:
-    """Return the sources of the noises that are compared, of one grid or several."""
-    grids = [GRID | grid for grid in (experiment, *more)]
-    raw = CONFIG | {"experiments": {"transfer": grids}, "checks": {}, "figures": figures or {}}
+def sources(arms=("none", "identity", "full"), figures=None, **experiment) -> list[str]:
+    """Return the sources of the noises that are compared."""
+    own = GRID | experiment
+    raw = CONFIG | {"experiments": {"transfer": own}, "checks": {}, "figures": figures or {}}
     raw = raw | {"noise": CONFIG["noise"] | {"arms": list(arms)}}
     return list(dict.fromkeys(job.source for job in compared(load(raw), "transfer")))
 
@@ -41,14 +41,6 @@ def test_every_source_of_a_heatmap_is_compared():
 )
 def test_nothing_is_compared_where_nothing_could_be_said(experiment):
     assert sources(**experiment) == []
-
-
-@pytest.mark.parametrize(("number", "compared_there"), [(2, []), (3, THREE)])
-def test_sources_meet_in_one_layer(number, compared_there):
-    """A fourth source has its noise in another layer."""
-    assert sources({"site": "L3", "sources": ["contrast@5"]}, sources=THREE[:number]) == (
-        compared_there
-    )
 
 
 def test_controls_are_no_covariances_of_their_own():

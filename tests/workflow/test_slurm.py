@@ -13,7 +13,13 @@ CLUSTER = ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-
 REQUIRED = "NOISETRANSFER_TEST_SLURM"  # set: no Slurm is a failure, not a skip
 # the tiny study has no pretrained network, and too few sources to compare
 ON_GPU = gpu_rules() - {"prepare_network", "average_classes", "show_noise", "probe_noise"}
-ON_CPU = {"modify_images", "tabulate_results", "summarise_results", "plot_modifications"}
+ON_CPU = {
+    "modify_images",
+    "tabulate_results",
+    "summarise_results",
+    "check_results",
+    "plot_modifications",
+}
 
 
 @pytest.fixture(scope="module")

@@ -580,6 +580,23 @@ def published_of(experiment):
     }
 
 
+def diagnostics():
+    """What the fits of all covariances of the study tell of themselves."""
+    jobs = [job for name in STUDY.experiments for job in plan.evaluations(STUDY, name)]
+    paths = [
+        f"{COVARIANCE}.json".format(
+            network=job.network,
+            site=job.site,
+            source=job.source,
+            trials=PRETRAINED if is_pretrained(job.network) else block,
+        )
+        for job in jobs
+        if plan.has_covariance(job.source)
+        for block in STUDY.trials
+    ]
+    return list(dict.fromkeys(paths))
+
+
 def order_of(experiment):
     """Rows and columns of an experiment's figures, in the order of the study file."""
     jobs = [j for j in plan.evaluations(STUDY, experiment) if j.split == "test"]

@@ -30,7 +30,7 @@ rule modify_images:
         " --modification {wildcards.modification} {params.trials} --workers {threads} --output {output} 2> {log}"
 
 
-# where each trial draws images of its own
+# the same stage where each trial draws images of its own: files of other names
 use rule modify_images as redraw_images with:
     output:
         REDRAWN,

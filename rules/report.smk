@@ -376,6 +376,7 @@ rule build_report:
         provenance=f"{RESULTS}/provenance.json",
         results=[path for name in STUDY.experiments for path in made_of(name)],
         sheets=contact_sheets(),
+        diagnostics=diagnostics(),
     output:
         report(REPORT, caption="report.rst", category="Report"),
     log:
@@ -395,4 +396,5 @@ rule build_report:
     message:
         "Report"
     shell:
-        "python scripts/build_report.py --results {params.results} --output {output} 2> {log}"
+        "python scripts/build_report.py --results {params.results} --diagnostics {input.diagnostics}"
+        " --output {output} 2> {log}"

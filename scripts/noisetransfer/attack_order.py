@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 ORDER = (
     ("random_noise", "fgm"),
     ("random_noise", "pgd"),
+    ("random_noise", "auto_pgd"),
     ("random_noise", "pgd_eot"),
     ("random_noise", "auto_pgd_eot"),
     ("fgm", "pgd"),
@@ -28,6 +29,9 @@ ORDER = (
 )
 """(weaker, stronger) attacks: at one ε, accuracy under the stronger one is lower, or as low."""
 
+SEARCHES = ("square", "square_eot", "rays_eot")
+"""Attacks without gradients."""
+
 EFFORT = ("passes", "steps", "restarts")
 """Keys of a budget of which more makes an attack no weaker."""
 
@@ -38,8 +42,8 @@ class Pair(NamedTuple):
     Attributes:
         weak: the one that may leave more images right.
         strong: the one that may not.
-        required: whether a study fails where it does: of adaptive attacks, on the usual loss or with more
-            effort than the same attack. Another loss may well do less.
+        required: whether a study fails where it does: of adaptive attacks with more effort than the same
+            attack, or on the usual loss with no fewer draws and steps. Others may well do less.
     """
 
     weak: str
@@ -66,7 +70,7 @@ def ordered(budgets: Mapping[str, Budget]) -> Iterator[Pair]:
         more = _same_but_more(*pair)
         if more or (behind and strong in rivals and _greatest(strong, rivals)):
             adaptive = "against" in pair[1]
-            yield Pair(weak, strong, adaptive and (more or _usual(pair[1])))
+            yield Pair(weak, strong, adaptive and (more or (_usual(pair[1]) and _no_less(*pair))))
 
 
 def _effort(budget: Budget) -> tuple[int, ...]:
@@ -83,6 +87,12 @@ def _rest(budget: Budget) -> dict[str, Any]:
 
 def _usual(budget: Budget) -> bool:
     return (budget.get("loss", "ce"), budget.get("mean", "losses")) == ("ce", "losses")
+
+
+def _no_less(weaker: Budget, stronger: Budget) -> bool:
+    """Tell whether the second has no fewer draws and steps; steps of searches are not steps of gradients."""
+    keys = ("passes",) if weaker["attack"] in SEARCHES else ("passes", "steps")
+    return all(weaker.get(key, 1) <= stronger.get(key, 1) for key in keys)
 
 
 def _same_but_more(weaker: Budget, stronger: Budget) -> bool:

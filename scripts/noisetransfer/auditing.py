@@ -44,6 +44,7 @@ NOISE = [name for name in CELL if name != "target"]
 """Columns that name the noisy networks of a trial."""
 
 _BALL = ["norm", "epsilon"]
+_BASE = "_base"
 _BUDGET = ["passes", "steps", "restarts", "loss", "against"]
 
 
@@ -199,9 +200,6 @@ def _against(
             )
             told = dict(zip(groups, names, strict=True), over=reference)
             yield told | _judged(gains, key(seed, "audit", reference, *map(str, names)))
-
-
-_BASE = "_base"
 
 
 def _opposed(rows: pd.DataFrame, reference: str) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:

@@ -85,7 +85,7 @@ def height(columns: Sequence[Block]) -> float:
 
 
 def _is_named(found: Sequence[Block]) -> bool:
-    kinds = [block.kind for block in found]
+    kinds = [block.kind for block in found if block.kind != CLEAN]
     return len(kinds) > 0 and len(set(kinds)) == len(kinds)
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from noisetransfer.architectures import ARCHITECTURES
-from noisetransfer.arms import ARMS, FINE_TUNED, NO_SOURCE
+from noisetransfer.arms import ARMS, FINE_TUNED, NO_NOISE, NO_SOURCE
 from noisetransfer.attack_order import ordered
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.corrupted_sets import SETS, misfit
 from noisetransfer.datasets import DATASETS, find, too_large, validation_is_unseen
 from noisetransfer.errors import StudyError
-from noisetransfer.modifications import FLOOR, MODIFICATIONS, attack_of, is_budgeted, parse
+from noisetransfer.modifications import FLOOR, L2, MODIFICATIONS, attack_of, is_budgeted, parse
 from noisetransfer.plan import (
     OWN,
     VALIDATION,
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from noisetransfer.config import Checks, Dataset, Grid, Network, Study
     from noisetransfer.plan import Evaluation
 
+    Ball = tuple[bool, float]  # whether in L2, and ε
+    Attacks = dict[tuple[Evaluation, str], dict[Ball, set[str]]]
+
 MATCHED = "matched_accuracy"
 """The figure of accuracies at equal clean accuracy."""
 
@@ -44,7 +47,7 @@ AUDIT = "audit"
 AUDIT_PASSES = 10
 """Draws among which an audit looks for a wrong one."""
 
-SIDE_BY_SIDE = ("transfer_heatmap", AUDIT)
+SIDE_BY_SIDE = ("transfer_heatmap", AUDIT, "attack_transfer", "fixed_strength")
 """Figures of all noises of an experiment together, the arms without a source once for all."""
 
 VARIED = ("network", "site", "tau", "regime")
@@ -378,19 +381,34 @@ def _bad_audit(study: Study, experiment: str) -> Iterable[str]:
             f"figures.{experiment}: audit needs evaluation.passes of {AUDIT_PASSES} or more: it asks whether "
             f"one of {AUDIT_PASSES} draws is wrong; 32 or more are advised"
         )
-    attacks = _attacks(study, experiment).items()
-    bare = {source for (_, source), found in attacks if not _shows_both(study, found.values())}
-    if bare:
+    attacks = _attacks(study, experiment)
+    reference = _attacks_without_noise(attacks)
+    bare = {
+        source
+        for (_, source), found in attacks.items()
+        if not _shows_both(study, [found[ball] & reference.get(ball, set()) for ball in found])
+    }
+    if bare and "none" in study.noise.arms:
         yield (
-            f"figures.{experiment}: audit needs among the targets of every noise, at one epsilon, an attack "
-            "through one draw a gradient (such as pgd) and one that averages over draws of the noise (such "
-            "as auto_pgd_eot, with against: noisy and passes above 1); without them: "
-            f"{_list(bare)}"
+            f"figures.{experiment}: audit needs among the targets of every noise, and of the network without "
+            "noise, at one epsilon, an attack through one draw a gradient (such as pgd) and one that averages"
+            " over draws of the noise (such as auto_pgd_eot, with against: noisy and passes above 1); "
+            f"without them: {_list(bare)}"
         )
 
 
+def _attacks_without_noise(attacks: Attacks) -> dict[Ball, set[str]]:
+    """Return the attacks on the network without changes and without noise, which all gains refer to."""
+    found: dict[Ball, set[str]] = {}
+    for (job, source), own in attacks.items():
+        if source == NO_SOURCE and job.tau == NO_NOISE and job.network == variant(job.network).base:
+            for ball, names in own.items():
+                found.setdefault(ball, set()).update(names)
+    return found
+
+
 def _shows_both(study: Study, found: Iterable[set[str]]) -> bool:
-    """Tell whether some of the attacks at one ε look at one draw, and some average over several."""
+    """Tell whether some of the attacks in one ball look at one draw, and some average over several."""
     for names in found:
         one_draw = [name for name in names if not ATTACKS[attack_of(name)].adaptive]
         averaging = [name for name in names if _averages(study.budget(name))]
@@ -404,15 +422,16 @@ def _averages(budget: Mapping[str, Any]) -> bool:
     return budget.get("against") == "noisy" and budget["passes"] > 1
 
 
-def _attacks(study: Study, experiment: str) -> dict[tuple[Evaluation, str], dict[float, set[str]]]:
-    """Return the attacks that each noise and source of an experiment is tested under, by their ε."""
-    found: dict[tuple[Evaluation, str], dict[float, set[str]]] = {}
+def _attacks(study: Study, experiment: str) -> Attacks:
+    """Return the attacks that each noise and source of an experiment is tested under, by their ball."""
+    found: Attacks = {}
     for job in evaluations(study, experiment):
         for source, targets in pairs(study.suites, job.source, job.suite).items():
             attacks = found.setdefault((replace(job, suite=""), source), {})
             for modification, epsilon in map(parse, targets):
                 if modification.kind == "attack":
-                    attacks.setdefault(epsilon, set()).add(modification.name)
+                    ball = modification.strengths is L2, epsilon
+                    attacks.setdefault(ball, set()).add(modification.name)
     return found
 
 
@@ -426,6 +445,8 @@ def _bad_by_strength(study: Study, experiment: str) -> Iterable[str]:
         for target in targets
     }
     figures = study.figures_of(experiment)
+    if "attack_transfer" in figures and "full" not in study.noise.arms:
+        yield f"figures.{experiment}: attack_transfer needs full among noise.arms"
     if "attack_transfer" in figures and "attack" not in kinds:
         yield (
             f"figures.{experiment}: attack_transfer needs a source that is tested under attacks, but "
@@ -463,6 +484,11 @@ def _mixed_networks(study: Study, experiment: str) -> Iterable[str]:
         for network in grid.network:
             regimes.setdefault(network, set()).update(grid.regime)
     bases = {variant(network).base for network in regimes}
+    if missing := bases - regimes.keys():
+        yield (
+            f"figures.{experiment}: audit needs the network without changes beside its variants; add a grid "
+            f"of {_list(missing)}"
+        )
     if len(bases) > 1:
         yield (
             f"figures.{experiment}: audit shows one network and its variants, but {experiment} has "

@@ -45,9 +45,9 @@ def styles(lines: Iterable[str]) -> dict[str, Style]:
 def kin(look: Style, lines: Sequence[str]) -> dict[str, Style]:
     """Return looks for lines that are in order: shades up to the colour, and a marker each."""
     own = np.array(to_rgb(look["color"]))
-    shades = (1 - share * (1 - own) for share in np.linspace(1.0, 0.4, len(lines))[::-1])
+    colours = (1 - share * (1 - own) for share in np.linspace(1.0, 0.4, len(lines))[::-1])
     markers = cycle(marker for *_, marker in LOOKS)
-    looks = zip(lines, shades, markers, strict=False)
+    looks = zip(lines, colours, markers, strict=False)
     return {line: {**look, "color": shade, "marker": marker} for line, shade, marker in looks}
 
 

@@ -23,7 +23,7 @@ from noisetransfer.figures import TITLES
 from noisetransfer.findings import headline, sentences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -121,11 +121,12 @@ def packed(text: str) -> str:
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
-def of_study(results: Path) -> Page:
+def of_study(results: Path, diagnostics: Sequence[Path] = ()) -> Page:
     """Make the report of a study from its folder of results.
 
     Args:
         results: with provenance.json and tables/; where they are there, with checks/ and figures/.
+        diagnostics: of the fits of its covariances, NETWORK/SITE/UNIT/TRIALS.json.
 
     Raises:
         StudyError: if one of them is missing or damaged.
@@ -139,7 +140,7 @@ def of_study(results: Path) -> Page:
     sheets = Section("images", "The images", pictures=_pictures(results / "figures/modifications"))
     return Page(
         title=f"Study {study['study']}",
-        summary=[*sentences(main, tables[main]), *_degenerate(results / "covariance")],
+        summary=[*sentences(main, tables[main]), *_degenerate(diagnostics)],
         sections=[*own, *([sheets] if sheets.pictures else []), _provenance(provenance)],
         files=files(results / "tables"),
         examples=_examples(results, study["networks"]),
@@ -147,11 +148,11 @@ def of_study(results: Path) -> Page:
     )
 
 
-def _degenerate(covariances: Path) -> list[str]:
-    """Name the sources that are too weak to have a structure, in any trial: NETWORK, SITE, SOURCE."""
+def _degenerate(diagnostics: Iterable[Path]) -> list[str]:
+    """Name the sources that are too weak to have a structure, in any trial."""
     found = [
         f"{source} at {path.parent.parent.name} of {path.parent.parent.parent.name}"
-        for path in sorted(covariances.glob("*/*/*/*.json"))
+        for path in diagnostics
         for source, trials in read_json(path).items()
         if any(one.get("degenerate") for one in trials)
     ]

@@ -126,6 +126,12 @@ def test_clean_accuracy_may_be_too_high_as_well(expected, room, farthest, passed
     )
 
 
+def test_clean_accuracy_is_not_that_of_networks_trained_on_attacks():
+    trained = MEASURED.assign(network="v2+pgd@0.1x0.5", accuracy=0.5)
+    both = pd.concat([MEASURED, trained], ignore_index=True)
+    assert clean_accuracy(both, 0.9).value == clean_accuracy(MEASURED, 0.9).value
+
+
 @pytest.mark.parametrize(("bound", "passed"), [(0.199, True), (0.201, False)])
 def test_own_gain_is_the_mean_over_sources_that_are_their_own_target(bound, passed):
     check = own_gain(MEASURED, bound)

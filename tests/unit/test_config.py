@@ -325,9 +325,9 @@ NO_GATE = (
     "under the same noise"
 )
 NO_AUDIT = (
-    "figures.transfer: audit needs among the targets of every noise, at one epsilon, an attack through one "
-    "draw a gradient (such as pgd) and one that averages over draws of the noise (such as auto_pgd_eot, "
-    "with against: noisy and passes above 1); without them: "
+    "figures.transfer: audit needs among the targets of every noise, and of the network without noise, at "
+    "one epsilon, an attack through one draw a gradient (such as pgd) and one that averages over draws of "
+    "the noise (such as auto_pgd_eot, with against: noisy and passes above 1); without them: "
 )
 
 
@@ -563,6 +563,38 @@ FAULTS = {
         },
         "figures.transfer: audit shows one regime of a network, but v2 has retrain, trained_only; "
         "split the experiment",
+    ),
+    "audit of a variant alone": (
+        {**AUDITED, NETWORK: "v2+input_noise@0.1"},
+        f"{NO_AUDIT}any, pgd@0.1",
+        "figures.transfer: audit needs the network without changes beside its variants; add a grid of v2",
+    ),
+    "audit in two norms": (
+        {**AUDITED, TARGETS: ["own", "auto_pgd_l2_eot@0.1"]},
+        f"{NO_AUDIT}any, pgd@0.1",
+    ),
+    "audit of noise and network under other attacks": (
+        {
+            **AUDITED,
+            EXPERIMENT: [
+                *AUDITED_GRIDS,
+                {
+                    "network": "v2+input_noise@0.1",
+                    "site": "L2",
+                    "regime": "inference",
+                    "targets": ["fgm@0.1", "pgd_eot@0.1"],
+                },
+            ],
+        },
+        f"{NO_AUDIT}any",
+    ),
+    "attack transfer without arm full": (
+        {
+            **AUDITED,
+            "noise.arms": ["none", "identity", "diagonal"],
+            "figures": {"transfer": "attack_transfer"},
+        },
+        "figures.transfer: attack_transfer needs full among noise.arms",
     ),
     "audit of two networks": (
         {

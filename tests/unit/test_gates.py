@@ -161,6 +161,20 @@ def test_attacks_on_another_loss_are_reported_only():
     assert required == {"m5": True, "m20": True, "m5_r5": True, "margin": False}
 
 
+@pytest.mark.parametrize(
+    ("weak", "strong", "required"),
+    [
+        (budget("pgd"), budget("auto_pgd_eot", steps=20), False),  # of 100 steps
+        (budget("pgd_eot"), budget("auto_pgd_eot", passes=1), False),  # of 20 draws
+        (budget("square_eot", steps=5000), budget("auto_pgd_eot"), True),  # its steps are tiles
+        (budget("pgd_eot"), budget("auto_pgd_eot"), True),
+    ],
+)
+def test_a_study_fails_by_an_attack_with_no_less_effort_alone(weak, strong, required):
+    (pair,) = ordered({"weak": weak, "strong": strong})
+    assert pair == ("weak", "strong", required)
+
+
 def test_every_epsilon_is_gated_by_the_greatest_effort_that_it_has():
     """More draws at one ε leave the others to the attack that was run there."""
     budgets = {

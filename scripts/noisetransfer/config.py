@@ -26,7 +26,7 @@ from noisetransfer import references, spellings
 from noisetransfer.architectures import ACTIVATIONS
 from noisetransfer.arms import ARMS, CONTROLS, FINE_TUNED, UNSCALED
 from noisetransfer.attacks import ATTACKS
-from noisetransfer.consistency import faults
+from noisetransfer.consistency import AUDIT, faults
 from noisetransfer.errors import StudyError
 from noisetransfer.modifications import attack_of, canonical
 from noisetransfer.plan import OWN
@@ -403,9 +403,6 @@ class Grid(Model):
 
 HEATMAP = "transfer_heatmap"
 """The figure of an experiment that names none."""
-
-AUDIT = "audit"
-"""The figure of what attackers of more effort and knowledge leave of the gains."""
 
 CURVES = {
     "strength": {"tau"},

@@ -8,7 +8,7 @@ from functools import cache
 from noisetransfer import dependencies, modifications, plan
 from noisetransfer.arms import FINE_TUNED, NO_NOISE, NO_SOURCE
 from noisetransfer.compared import compared as compared_noises
-from noisetransfer.config import AUDIT, CURVES, HEATMAP
+from noisetransfer.config import CURVES
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import (
     CALIBRATION,
@@ -18,6 +18,7 @@ from noisetransfer.datasets import (
     in_place,
     validation_is_unseen,
 )
+from noisetransfer.drawable import AUDIT, HEATMAP
 from noisetransfer.folders import fingerprint
 from noisetransfer.halves import HALVES
 from noisetransfer.plan import PRETRAINED, trials_of

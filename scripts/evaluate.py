@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from noisetransfer.artifacts import read_spec, read_tensors, write_table
+from noisetransfer.artifacts import of_trial, read_spec, read_tensors, write_table
 from noisetransfer.commandline import (
     add_input_noise,
     add_keys,
@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> None:
     target = device()
     test = test_of(args)
     frames = [
-        evaluate(faster(networks, args), of_trial(test, place), args.batch_size).assign(trial=trial)
+        evaluate(faster(networks, args), own_test(test, place), args.batch_size).assign(trial=trial)
         for place, (trial, networks) in enumerate(
             zip(args.trials, noisy_networks(args, target), strict=True)
         )
@@ -72,10 +72,9 @@ def test_of(args: argparse.Namespace) -> Test:
     )
 
 
-def of_trial(test: Test, place: int) -> Test:
-    """Take a trial's own modified images (T, n, C, H, W); those that all share stay."""
-    own = {t: images[place] if images.dim() == 5 else images for t, images in test.modified.items()}
-    return replace(test, modified=own)
+def own_test(test: Test, place: int) -> Test:
+    """Return what the trial at a place is tested on."""
+    return replace(test, modified={t: of_trial(own, place) for t, own in test.modified.items()})
 
 
 def faster(networks: NoisyNetworks, args: argparse.Namespace) -> NoisyNetworks:

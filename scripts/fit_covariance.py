@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from noisetransfer.artifacts import read_tensors, write_json, write_tensors
+from noisetransfer.artifacts import of_trial, read_tensors, write_json, write_tensors
 from noisetransfer.commandline import parser, run
 from noisetransfer.covariance import Covariance, Diagnostics, fit, to_tensors, total_variance
 from noisetransfer.cuts import Cut
@@ -115,7 +115,7 @@ def modified_images(path: Path, indices: Tensor, trials: int) -> tuple[str, list
     source, images, own = read_modified(path)
     if not torch.equal(own, indices):
         raise StudyError(f"{path}: not the images whose activations were recorded")
-    return source, list(images) if images.dim() == 5 else [images] * trials
+    return source, [of_trial(images, place) for place in range(trials)]
 
 
 def fit_one(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noisetransfer.artifacts import read_spec, read_tensors, write_figure, write_tensors
+from noisetransfer.artifacts import of_trial, read_spec, read_tensors, write_figure, write_tensors
 from noisetransfer.commandline import parser, run
 from noisetransfer.figures import contact_sheet
 
@@ -26,14 +26,13 @@ def main(args: argparse.Namespace) -> None:
     rows = {"clean@0": pictures(test["images"][shown])}
     for path in args.modified:
         images = read_tensors(path, producer="modify_images")["images"]
-        first = images[0] if images.ndim == 5 else images  # of the trials, where each has its own
-        rows[read_spec(path)["modification"]] = pictures(first[shown])
+        rows[read_spec(path)["modification"]] = pictures(of_trial(images, 0)[shown])
     shown = firsts(train["labels"], labels)
     if args.attacked:
         rows[f"clean@0{TRAINING}"] = pictures(train["images"][shown])
     for path in args.attacked:
         images = read_tensors(path, producer="attack_images")["images"]
-        rows[f"{read_spec(path)['modification']}{TRAINING}"] = pictures(images[0][shown])
+        rows[f"{read_spec(path)['modification']}{TRAINING}"] = pictures(of_trial(images, 0)[shown])
     titles = [names[str(label)] for label in labels] or [""] * len(shown)
     figure = contact_sheet(rows, titles)
     for path in args.output:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from noisetransfer.artifacts import read_tensors, write_figure
+from noisetransfer.artifacts import of_trial, read_tensors, write_figure
 from noisetransfer.commandline import add_keys, add_noise, parser, run
 from noisetransfer.cuts import Cut
 from noisetransfer.devices import device
@@ -91,7 +91,7 @@ def hidden(cut: Cut, images: Tensor, target: torch.device) -> Tensor:
 def modified_images(path: Path, chosen: Tensor) -> tuple[str, Tensor]:
     """Return the source and chosen images of it: those of the first trial."""
     source, images, _ = read_modified(path)
-    return source, (images[0] if images.dim() == 5 else images)[chosen]
+    return source, of_trial(images, 0)[chosen]
 
 
 if __name__ == "__main__":

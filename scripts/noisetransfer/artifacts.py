@@ -17,7 +17,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from noisetransfer import __version__
 from noisetransfer.errors import StudyError
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
     import pyarrow as pa
+    import torch
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+Images = TypeVar("Images", "torch.Tensor", "NDArray[Any]")
 
 FORMAT = "noisetransfer/1"
 PARTIAL = ".partial"
@@ -129,6 +133,19 @@ def read_tensors(
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     _check(path, header, producer, tensors)
     return tensors
+
+
+def of_trial(images: Images, place: int) -> Images:
+    """Take what a trial sees of modified images.
+
+    Args:
+        images: (n, C, H, W) that all trials share, or (T, n, C, H, W), of each trial its own.
+        place: of the trial among the T.
+
+    Returns:
+        (n, C, H, W).
+    """
+    return images[place] if images.ndim == 5 else images
 
 
 def read_spec(path: Path) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Which attacks are stronger than others by construction. Imports nothing heavy: the Snakefile reads it."""
+"""What budgets say of attacks: how many draws they look at, and which are the stronger by construction.
+
+Imports nothing heavy: the Snakefile reads it.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +74,23 @@ def ordered(budgets: Mapping[str, Budget]) -> Iterator[Pair]:
         if more or (behind and strong in rivals and _greatest(strong, rivals)):
             adaptive = "against" in pair[1]
             yield Pair(weak, strong, adaptive and (more or (_usual(pair[1]) and _no_less(*pair))))
+
+
+def through_one_draw(budget: Budget, l2: bool) -> bool:
+    """Tell whether an attack looks at one draw of the noise a gradient, as attacks usually do.
+
+    Args:
+        budget: of an attack, as of `ordered`.
+        l2: whether its ball is one of L2. No usual attack here is, so that adaptive ones of one draw count.
+    """
+    if "against" not in budget:
+        return True
+    return l2 and budget["against"] == "noisy" and budget["passes"] == 1
+
+
+def averages(budget: Budget) -> bool:
+    """Tell whether an attack sees the noise as it is, and more than one draw of it."""
+    return budget.get("against") == "noisy" and budget["passes"] > 1
 
 
 def _effort(budget: Budget) -> tuple[int, ...]:

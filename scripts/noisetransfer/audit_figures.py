@@ -17,7 +17,7 @@ from noisetransfer.modifications import FLOOR, attack_of
 from noisetransfer.variants import variant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -42,8 +42,8 @@ def audit(table: pd.DataFrame, judged: pd.DataFrame, probes: pd.DataFrame, *, ti
     Returns:
         above a panel per kind of effort that was swept, a mark where the plateau begins; below, accuracy by
         attacker at the ε that most attacks have, with that of one draw and of ten; by ε the gains over no
-        noise before and after; and how well gradients through several draws agree. A line per arm; the
-        networks trained on other images have lines of their own.
+        noise, and over identity noise, before and after; and how well gradients through several draws agree.
+        A line per arm; the networks trained on other images have lines of their own.
 
     Raises:
         StudyError: if there is nothing to draw.
@@ -54,7 +54,8 @@ def audit(table: pd.DataFrame, judged: pd.DataFrame, probes: pd.DataFrame, *, ti
     looks = styles(sorted(named["line"].unique()))
     shown = _most_attacked(named)
     sweeps = {key: own for key in EFFORTS if len(own := _swept(shown, key))}
-    figure = Figure(figsize=(13, 8.4), layout="constrained")
+    over = list(judged["over"].unique())
+    figure = Figure(figsize=(9.6 + 3.4 * len(over), 8.4), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.25], squeeze=False)[:, 0]
     for axis, (key, own) in zip(
         above.subplots(1, max(1, len(sweeps)), squeeze=False, sharey=True)[0],
@@ -62,9 +63,12 @@ def audit(table: pd.DataFrame, judged: pd.DataFrame, probes: pd.DataFrame, *, ti
         strict=False,
     ):
         _effort(axis, own, key, looks)
-    known, gains, slopes = below.subplots(1, 3, width_ratios=[1.1, 1, 0.6])
+    known, *gains, slopes = below.subplots(
+        1, 2 + len(over), width_ratios=[1.1, *[1] * len(over), 0.6]
+    )
     _knowledge(known, shown, looks)
-    _gains(gains, judged[judged["over"] == judged["over"].iloc[0]], looks)
+    for axis, reference in zip(gains, over, strict=True):
+        _gains(axis, judged[judged["over"] == reference], looks)
     _agreement(slopes, probes, looks)
     handles = [Line2D([], [], **look, label=line) for line, look in looks.items()]
     figure.legend(handles=handles, loc="outside right upper", fontsize=9)
@@ -123,7 +127,11 @@ def _fixed(own: pd.DataFrame, key: str) -> str:
     first = own.iloc[0]
     names = {"passes": "M", "steps": "steps", "restarts": "restarts"}
     rest = ", ".join(f"{names[k]} = {first[k]:g}" for k in EFFORTS if k != key)
-    return f"{attack_of(first['attack'])}, ε = {first['epsilon']:g}, {rest}"
+    return f"{attack_of(first['attack'])}, ε = {_radius(first['norm'], first['epsilon'])}, {rest}"
+
+
+def _radius(norm: str, epsilon: float) -> str:
+    return f"{epsilon:g}" if norm == "Linf" else f"{epsilon:g} ({norm})"
 
 
 def _knowledge(axis: Axes, shown: pd.DataFrame, looks: Mapping[str, Style]) -> None:
@@ -138,26 +146,28 @@ def _knowledge(axis: Axes, shown: pd.DataFrame, looks: Mapping[str, Style]) -> N
     first = [name for name in (FLOOR,) if name in means.index]
     middle = [n for n in rank.sort_values(ascending=False).index if n not in (*first, *last)]
     order = [*first, *middle, *last]
-    for line, look in looks.items():
-        if line in means:
-            mark = {**look, "linestyle": "none", "markersize": 6}
-            axis.plot(means[line].reindex(order), range(len(order)), **mark)
-            ends = ten[line].reindex(order), one[line].reindex(order)
-            axis.hlines(range(len(order)), *ends, colors=look["color"], alpha=0.3, linewidth=4)
+    for shift, line in _apart([line for line in looks if line in means]):
+        places, look = np.arange(len(order)) + shift, looks[line]
+        mark = {**look, "linestyle": "none", "markersize": 5}
+        axis.plot(means[line].reindex(order), places, **mark)
+        ends = ten[line].reindex(order), one[line].reindex(order)
+        axis.hlines(places, *ends, colors=look["color"], alpha=0.35, linewidth=3)
     axis.axhline(len(order) - len(last) - 0.5, color="0.6", linewidth=0.8)
     axis.set_yticks(range(len(order)), [_WORST.get(name, name) for name in order])
     axis.invert_yaxis()
-    axis.set(xlabel="accuracy", xlim=(0, 1), title=f"by attacker, ε = {shown['epsilon'].iloc[0]:g}")
+    radius = _radius(shown["norm"].iloc[0], shown["epsilon"].iloc[0])
+    axis.set(xlabel="accuracy", xlim=(0, 1), title=f"by attacker, ε = {radius}")
     axis.grid(color="0.92")
 
 
 def _gains(axis: Axes, judged: pd.DataFrame, looks: Mapping[str, Style]) -> None:
     """Draw the gains by ε: hollow as seen through one draw, filled under the worst of all attacks."""
-    places = {epsilon: i for i, epsilon in enumerate(sorted(judged["epsilon"].unique()))}
+    balls = sorted(set(zip(judged["norm"], judged["epsilon"], strict=True)), key=_linf_first)
+    places = {ball: i for i, ball in enumerate(balls)}
     lines = [line for line in looks if line in set(judged["line"])]
-    for shift, line in zip(np.linspace(-0.25, 0.25, max(2, len(lines))), lines, strict=False):
+    for shift, line in _apart(lines):
         for row in judged[judged["line"] == line].to_dict("records"):
-            x = places[row["epsilon"]] + shift
+            x = places[row["norm"], row["epsilon"]] + shift
             hollow = {**looks[line], "markerfacecolor": "white"}
             _gain(axis, x - 0.05, row, f"gain_{ONE_DRAW}", hollow)
             _gain(axis, x + 0.05, row, f"gain_{COMPETENT}", looks[line])
@@ -165,11 +175,23 @@ def _gains(axis: Axes, judged: pd.DataFrame, looks: Mapping[str, Style]) -> None
             text: Style = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 8}
             axis.text(x, top + 0.01, _WORDS[row["verdict"]], **text)
     axis.axhline(0, color="0.4", linewidth=0.8)
-    axis.set_xticks(range(len(places)), [f"{epsilon:g}" for epsilon in places])
+    axis.set_xticks(range(len(places)), [_radius(*ball) for ball in places])
     over = {"none": "no noise", "identity": "identity noise"}[judged["over"].iloc[0]]
-    axis.set(xlabel="ε", ylabel=f"gain in accuracy over {over}", title="what is left of the gain")
+    axis.set(xlabel="ε", ylabel=f"gain in accuracy over {over}", title=f"what is left over {over}")
+    axis.set_xlim(-0.5, len(places) - 0.5)
     axis.margins(y=0.2)
     axis.grid(color="0.92", axis="y")
+
+
+def _apart(lines: Sequence[str]) -> Iterable[tuple[float, str]]:
+    """Return how far from the middle of its place each line is drawn, so that none hides another."""
+    reach = 0.25 if len(lines) > 1 else 0.0
+    return zip(np.linspace(-reach, reach, len(lines)).tolist(), lines, strict=True)
+
+
+def _linf_first(ball: tuple[str, float]) -> tuple[bool, float]:
+    norm, epsilon = ball
+    return norm != "Linf", epsilon
 
 
 def _gain(axis: Axes, x: float, row: Mapping[Any, Any], name: str, look: Style) -> None:

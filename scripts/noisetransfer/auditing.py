@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
+from noisetransfer.attack_order import through_one_draw
 from noisetransfer.errors import StudyError
 from noisetransfer.intervals import CONFIDENCE
 from noisetransfer.modifications import FLOOR, L2, MODIFICATIONS
@@ -114,7 +115,9 @@ def _attackers(budgets: Mapping[str, Budget]) -> dict[str, set[str]]:
     """Return the attacks that each of the two attackers runs."""
     attacks = {name: own for name, own in budgets.items() if own["attack"] != FLOOR}
     return {
-        ONE_DRAW: {name for name, own in attacks.items() if "against" not in own},
+        ONE_DRAW: {
+            n for n, own in attacks.items() if through_one_draw(own, _norm(own["attack"]) == "L2")
+        },
         COMPETENT: {n for n, own in attacks.items() if own.get("against") != "known_seed"},
     }
 

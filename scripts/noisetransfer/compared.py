@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from noisetransfer.arms import NO_SOURCE, UNSCALED
-from noisetransfer.config import HEATMAP
+from noisetransfer.drawable import HEATMAP
 from noisetransfer.plan import apart, evaluations, pairs
 
 if TYPE_CHECKING:

@@ -26,8 +26,9 @@ from noisetransfer import references, spellings
 from noisetransfer.architectures import ACTIVATIONS
 from noisetransfer.arms import ARMS, CONTROLS, FINE_TUNED, UNSCALED
 from noisetransfer.attacks import ATTACKS
-from noisetransfer.consistency import AUDIT, faults
-from noisetransfer.errors import StudyError
+from noisetransfer.consistency import faults
+from noisetransfer.drawable import AUDIT, HEATMAP
+from noisetransfer.errors import StudyError, listed
 from noisetransfer.modifications import attack_of, canonical
 from noisetransfer.plan import OWN
 from noisetransfer.ranks import parse_rank
@@ -401,9 +402,6 @@ class Grid(Model):
         return self.tau.get(source, self.tau.get("", []))
 
 
-HEATMAP = "transfer_heatmap"
-"""The figure of an experiment that names none."""
-
 CURVES = {
     "strength": {"tau"},
     "attack_transfer": {"tau"},
@@ -591,7 +589,7 @@ def _explain(error: Any, raw: Mapping[str, Any]) -> Iterable[str]:
     if not place:  # cross-checks name their keys themselves
         return message.splitlines()
     if error["type"] == "extra_forbidden":
-        return [f"{place}: unknown key; allowed: {_list(_keys_beside(error['loc']))}"]
+        return [f"{place}: unknown key; allowed: {listed(_keys_beside(error['loc']))}"]
     value = "" if error["type"] == "missing" else f" (found {_SHORT.repr(error['input'])})"
     return [f"{place}: {message}{value}"]
 
@@ -626,7 +624,3 @@ def _models(annotation: Any) -> Iterable[type[BaseModel]]:
         yield annotation
     for inner in getattr(annotation, "__args__", ()):
         yield from _models(inner)
-
-
-def _list(values: Iterable[str]) -> str:
-    return ", ".join(sorted(values)) or "(none)"

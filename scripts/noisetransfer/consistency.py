@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from noisetransfer.architectures import ARCHITECTURES
-from noisetransfer.arms import ARMS, FINE_TUNED, NO_NOISE, NO_SOURCE
+from noisetransfer.arms import ARMS, FINE_TUNED, NO_SOURCE
 from noisetransfer.attack_order import ordered
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.corrupted_sets import SETS, misfit
 from noisetransfer.datasets import DATASETS, find, too_large, validation_is_unseen
-from noisetransfer.errors import StudyError
-from noisetransfer.modifications import FLOOR, L2, MODIFICATIONS, attack_of, is_budgeted, parse
+from noisetransfer.drawable import AUDIT, undrawable
+from noisetransfer.errors import StudyError, listed
+from noisetransfer.modifications import MODIFICATIONS, attack_of, is_budgeted, parse
 from noisetransfer.plan import (
     OWN,
     VALIDATION,
     apart,
+    attacked,
     evaluations,
-    is_matched,
     members,
     pairs,
-    source_of,
     trials_of,
 )
 from noisetransfer.regimes import REGIMES
@@ -33,28 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from noisetransfer.config import Checks, Dataset, Grid, Network, Study
-    from noisetransfer.plan import Evaluation
-
-    Ball = tuple[bool, float]  # whether in L2, and ε
-    Attacks = dict[tuple[Evaluation, str], dict[Ball, set[str]]]
-
-MATCHED = "matched_accuracy"
-"""The figure of accuracies at equal clean accuracy."""
-
-AUDIT = "audit"
-"""The figure of what attackers of more effort leave of gains."""
-
-AUDIT_PASSES = 10
-"""Draws among which an audit looks for a wrong one."""
-
-SIDE_BY_SIDE = ("transfer_heatmap", AUDIT, "attack_transfer", "fixed_strength")
-"""Figures of all noises of an experiment together, the arms without a source once for all."""
-
-VARIED = ("network", "site", "tau", "regime")
-"""In what noises of one source may differ."""
-
-NETWORKS = ("network", "regime")
-"""What an audit draws in lines of their own."""
 
 
 def faults(study: Study) -> list[str]:
@@ -69,7 +46,7 @@ def faults(study: Study) -> list[str]:
         _bad_read_images,
         _bad_pooled,
         _computed_twice,
-        _bad_figures,
+        undrawable,
         _bad_checks,
     )
     for check in checks:
@@ -90,7 +67,7 @@ def _unknown_ids(study: Study) -> Iterable[str]:
         yield f"suites.{name}: {name!r} has a meaning of its own, choose another name"
     for section in ("figures", "checks"):
         for name in set(getattr(study, section)) - set(study.experiments):
-            yield f"{section}: unknown experiment {name!r}; allowed: {_list(study.experiments)}"
+            yield f"{section}: unknown experiment {name!r}; allowed: {listed(study.experiments)}"
     for name, grids in study.experiments.items():
         for grid in grids:
             yield from _unknown_in_grid(study, f"experiments.{name}", grid)
@@ -114,7 +91,7 @@ def _unknown_in_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
     for network in grid.network:
         base = variant(network).base
         if base not in study.networks:
-            yield f"{place}.network: unknown {base!r}; allowed: {_list(study.networks)}"
+            yield f"{place}.network: unknown {base!r}; allowed: {listed(study.networks)}"
             continue
         yield from _bad_network_of_grid(place, grid, network, study.networks[base])
     for unit in grid.sources:
@@ -127,7 +104,7 @@ def _unknown_in_grid(study: Study, place: str, grid: Grid) -> Iterable[str]:
         if not grid.sources and (unit == OWN or unit.endswith(f"@{OWN}")):
             yield f"{place}.targets: {unit} needs sources"
     for source in set(grid.tau) - {"", *grid.sources}:
-        yield f"{place}.tau: {source!r} is not among its sources: {_list(grid.sources)}"
+        yield f"{place}.tau: {source!r} is not among its sources: {listed(grid.sources)}"
 
 
 def _bad_network_of_grid(place: str, grid: Grid, id: str, network: Network) -> Iterable[str]:
@@ -136,7 +113,7 @@ def _bad_network_of_grid(place: str, grid: Grid, id: str, network: Network) -> I
         architecture = ARCHITECTURES.get(str(network.architecture))
         sites = architecture.sites if architecture else grid.site
         for site in set(grid.site) - set(sites):
-            yield f"{place}.site: unknown {site!r}; allowed: {_list(sites)}"
+            yield f"{place}.site: unknown {site!r}; allowed: {listed(sites)}"
         return
     if id != variant(id).base:
         yield f"{place}.network: {id}: a pretrained network has no variants, they would be trained"
@@ -156,7 +133,7 @@ def _is_modification(name: str) -> bool:
 def _unknown_unit(study: Study, place: str, unit: str) -> Iterable[str]:
     if "@" not in unit and unit not in study.suites:
         yield (
-            f"{place}: unknown suite {unit!r}; allowed: {_list(study.suites)}, "
+            f"{place}: unknown suite {unit!r}; allowed: {listed(study.suites)}, "
             "or a modification as name@strength"
         )
 
@@ -164,7 +141,7 @@ def _unknown_unit(study: Study, place: str, unit: str) -> Iterable[str]:
 def _bad_budget(study: Study, name: str) -> Iterable[str]:
     attack = attack_of(name)
     if attack not in ATTACKS:
-        yield f"attacks: unknown {name!r}; allowed: {_list(ATTACKS)}"
+        yield f"attacks: unknown {name!r}; allowed: {listed(ATTACKS)}"
         return
     if name != attack and not is_budgeted(name):
         yield f"attacks.{name}: write ATTACK.NAME with a NAME of a-z, 0-9 and _"
@@ -172,7 +149,7 @@ def _bad_budget(study: Study, name: str) -> Iterable[str]:
     try:
         study.budget(name)
     except ValidationError as error:
-        allowed = _list(ATTACKS[attack].budget.model_fields)
+        allowed = listed(ATTACKS[attack].budget.model_fields)
         for fault in error.errors():
             key = ".".join(map(str, fault["loc"]))
             yield f"attacks.{name}.{key}: {fault['msg']} (keys of {attack}: {allowed})"
@@ -201,7 +178,7 @@ def _bad_images(study: Study) -> Iterable[str]:
         found = find(section.id or network.dataset, resize=section.resize, crop=section.crop).shape
         wanted = ARCHITECTURES[str(network.architecture)].images
         if found != wanted:
-            fitting = _list(id for id, dataset in DATASETS.items() if dataset.shape == wanted)
+            fitting = listed(id for id, dataset in DATASETS.items() if dataset.shape == wanted)
             yield (
                 f"networks.{name}.dataset: {network.architecture} takes images of {_size(wanted)}, "
                 f"but {network.dataset} has {_size(found)}; allowed: {fitting}"
@@ -219,7 +196,7 @@ def _bad_splits(study: Study) -> Iterable[str]:
             yield f"datasets.{name}.splits: {fault}"
     numbers = [trial for block in study.trials for trial in trials_of(block)]
     if len(set(numbers)) < len(numbers):
-        yield f"trials: blocks {_list(study.trials)} overlap"
+        yield f"trials: blocks {listed(study.trials)} overlap"
 
 
 def _bad_grids(study: Study) -> Iterable[str]:
@@ -287,7 +264,7 @@ def _missing_budgets(study: Study) -> Iterable[str]:
                 used = [parse(id)[0].name for id in (source, *targets) if id != NO_SOURCE]
                 for attack in filter(is_budgeted, used):
                     if attack not in study.attacks:
-                        budgets = _list(filter(is_budgeted, study.attacks))
+                        budgets = listed(filter(is_budgeted, study.attacks))
                         yield f"experiments.{name}: attacks has no {attack!r}; allowed: {budgets}"
 
 
@@ -328,7 +305,7 @@ def _unreadable(study: Study, place: str, id: str, dataset: str) -> Iterable[str
     kind, section = parse(id)[0].kind, study.datasets[dataset]
     group, _, name = parse(id)[0].name.partition(".")
     if kind == "paired" and name not in section.paired:
-        allowed = _list(section.paired)
+        allowed = listed(section.paired)
         yield f"{place}: {id}: datasets.{dataset}.paired has no {name!r}; allowed: {allowed}"
     if kind == "official":
         known = find(section.id or dataset, resize=section.resize, crop=section.crop)
@@ -355,181 +332,12 @@ def _computed_twice(study: Study) -> Iterable[str]:
                     tested.add(pair)
 
 
-def _bad_figures(study: Study) -> Iterable[str]:
-    for name in study.experiments:
-        yield from _bad_audit(study, name)
-        if MATCHED in study.figures_of(name) and not is_matched(study, name):
-            yield (
-                f"figures.{name}: {MATCHED} needs {VALIDATION} among the targets, two numbers as tau of a "
-                "source, and full among noise.arms"
-            )
-        yield from _bad_by_strength(study, name)
-        for kind in study.figures_of(name):
-            yield from _mixed(study, name, kind)
-            if kind == AUDIT:
-                yield from _mixed_networks(study, name)
-
-
-def _bad_audit(study: Study, experiment: str) -> Iterable[str]:
-    """Find an audit that lacks what it compares: arm none, enough draws, both kinds of attacks at one ε."""
-    if AUDIT not in study.figures_of(experiment):
-        return
-    if "none" not in study.noise.arms:
-        yield f"figures.{experiment}: audit needs none among noise.arms"
-    if study.evaluation.passes < AUDIT_PASSES:
-        yield (
-            f"figures.{experiment}: audit needs evaluation.passes of {AUDIT_PASSES} or more: it asks whether "
-            f"one of {AUDIT_PASSES} draws is wrong; 32 or more are advised"
-        )
-    attacks = _attacks(study, experiment)
-    reference = _attacks_without_noise(attacks)
-    bare = {
-        source
-        for (_, source), found in attacks.items()
-        if not _shows_both(study, [found[ball] & reference.get(ball, set()) for ball in found])
-    }
-    if bare and "none" in study.noise.arms:
-        yield (
-            f"figures.{experiment}: audit needs among the targets of every noise, and of the network without "
-            "noise, at one epsilon, an attack through one draw a gradient (such as pgd) and one that averages"
-            " over draws of the noise (such as auto_pgd_eot, with against: noisy and passes above 1); "
-            f"without them: {_list(bare)}"
-        )
-
-
-def _attacks_without_noise(attacks: Attacks) -> dict[Ball, set[str]]:
-    """Return the attacks on the network without changes and without noise, which all gains refer to."""
-    found: dict[Ball, set[str]] = {}
-    for (job, source), own in attacks.items():
-        if source == NO_SOURCE and job.tau == NO_NOISE and job.network == variant(job.network).base:
-            for ball, names in own.items():
-                found.setdefault(ball, set()).update(names)
-    return found
-
-
-def _shows_both(study: Study, found: Iterable[set[str]]) -> bool:
-    """Tell whether some of the attacks in one ball look at one draw, and some average over several."""
-    for names in found:
-        one_draw = [name for name in names if not ATTACKS[attack_of(name)].adaptive]
-        averaging = [name for name in names if _averages(study.budget(name))]
-        if averaging and set(one_draw) - {FLOOR}:
-            return True
-    return False
-
-
-def _averages(budget: Mapping[str, Any]) -> bool:
-    """Tell whether an attack sees the noise as it is, and more than one draw of it."""
-    return budget.get("against") == "noisy" and budget["passes"] > 1
-
-
-def _attacks(study: Study, experiment: str) -> Attacks:
-    """Return the attacks that each noise and source of an experiment is tested under, by their ball."""
-    found: Attacks = {}
-    for job in evaluations(study, experiment):
-        for source, targets in pairs(study.suites, job.source, job.suite).items():
-            attacks = found.setdefault((replace(job, suite=""), source), {})
-            for modification, epsilon in map(parse, targets):
-                if modification.kind == "attack":
-                    ball = modification.strengths is L2, epsilon
-                    attacks.setdefault(ball, set()).add(modification.name)
-    return found
-
-
-def _bad_by_strength(study: Study, experiment: str) -> Iterable[str]:
-    """Find figures by the strength of targets that no source of an experiment is tested under."""
-    kinds = {
-        parse(target)[0].kind
-        for job in evaluations(study, experiment)
-        if source_of(job.source) != NO_SOURCE
-        for targets in pairs(study.suites, job.source, job.suite).values()
-        for target in targets
-    }
-    figures = study.figures_of(experiment)
-    if "attack_transfer" in figures and "full" not in study.noise.arms:
-        yield f"figures.{experiment}: attack_transfer needs full among noise.arms"
-    if "attack_transfer" in figures and "attack" not in kinds:
-        yield (
-            f"figures.{experiment}: attack_transfer needs a source that is tested under attacks, but "
-            f"{experiment} has none; allowed: fixed_strength, which draws targets of every kind"
-        )
-    if "fixed_strength" in figures and not kinds - {"clean"}:
-        yield (
-            f"figures.{experiment}: fixed_strength needs a source that is tested under modified images, but "
-            f"{experiment} has none"
-        )
-
-
-def _mixed(study: Study, experiment: str, kind: str) -> Iterable[str]:
-    """Find variants that a figure would show as one: of one source, or of all that are side by side."""
-    of_one = _variants_of_a_source(study, experiment)
-    of_all = _variants(study, experiment) if kind in SIDE_BY_SIDE else {}
-    apart = {*study.may_vary(kind), *(NETWORKS if kind == AUDIT else ())}
-    for field in (field for field in VARIED if field not in apart):
-        if len(found := of_one.get(field, set())) > 1:
-            yield (
-                f"figures.{experiment}: {kind} shows one {field} of a source, but {experiment} has "
-                f"{_list(found)}; split the experiment or choose another figure"
-            )
-        elif len(found := of_all.get(field, set())) > 1:
-            yield (
-                f"figures.{experiment}: {kind} shows all sources at one {field}, but {experiment} has "
-                f"{_list(found)}; split the experiment or choose another figure"
-            )
-
-
-def _mixed_networks(study: Study, experiment: str) -> Iterable[str]:
-    """Find what an audit, with a line for each variant of its network, would show as one line."""
-    regimes: dict[str, set[str]] = {}
-    for grid in study.experiments[experiment]:
-        for network in grid.network:
-            regimes.setdefault(network, set()).update(grid.regime)
-    bases = {variant(network).base for network in regimes}
-    if missing := bases - regimes.keys():
-        yield (
-            f"figures.{experiment}: audit needs the network without changes beside its variants; add a grid "
-            f"of {_list(missing)}"
-        )
-    if len(bases) > 1:
-        yield (
-            f"figures.{experiment}: audit shows one network and its variants, but {experiment} has "
-            f"{_list(bases)}; split the experiment"
-        )
-    for network, found in regimes.items():
-        if len(found) > 1:
-            yield (
-                f"figures.{experiment}: audit shows one regime of a network, but {network} has "
-                f"{_list(found)}; split the experiment"
-            )
-
-
-def _variants(study: Study, experiment: str) -> dict[str, set[str]]:
-    """Return the networks, sites, τ (other than none, 0) and regimes of all grids of an experiment."""
-    grids = study.experiments[experiment]
-    return {
-        "network": {network for grid in grids for network in grid.network},
-        "site": {site for grid in grids for site in grid.site},
-        "tau": {tau for grid in grids for tau in grid.taus},
-        "regime": {regime for grid in grids for regime in grid.regime},
-    }
-
-
-def _variants_of_a_source(study: Study, experiment: str) -> dict[str, set[str]]:
-    """Return the networks, sites, τ and regimes of the source that has most of them."""
-    found: dict[str, dict[str, set[str]]] = {}
-    for job in evaluations(study, experiment):
-        if source_of(job.source) != NO_SOURCE:
-            for field in VARIED:
-                values = found.setdefault(field, {}).setdefault(job.source, set())
-                values.add(getattr(job, field))
-    return {field: max(values.values(), key=len) for field, values in found.items()}
-
-
 def _bad_checks(study: Study) -> Iterable[str]:
     for name, checks in study.checks.items():
         for check, arms in _needed(checks).items():
             missing = arms.difference(study.noise.arms)
             if missing:
-                yield f"checks.{name}.{check}: needs {_list(missing)} among noise.arms"
+                yield f"checks.{name}.{check}: needs {listed(missing)} among noise.arms"
         tests = [
             (source, target)
             for job in evaluations(study, name)
@@ -554,7 +362,7 @@ def _has_gates(study: Study, experiment: str) -> bool:
     """Tell whether two attacks of an experiment are in an order, or an audit checks the noise itself."""
     if AUDIT in study.figures_of(experiment):
         return True
-    found = [names for own in _attacks(study, experiment).values() for names in own.values()]
+    found = [names for own in attacked(study, experiment).values() for names in own.values()]
     budgets = {n: {"attack": attack_of(n), **study.budget(n)} for names in found for n in names}
     return any(any(ordered({name: budgets[name] for name in names})) for names in found)
 
@@ -573,8 +381,4 @@ def _unknown(place: str, section: Network, known: Mapping[str, Iterable[str]]) -
         value = getattr(section, field)
         if value not in allowed:
             found = "missing" if value is None else f"unknown {value!r}"
-            yield f"{place}.{field}: {found}; allowed: {_list(allowed)}"
-
-
-def _list(values: Iterable[str]) -> str:
-    return ", ".join(sorted(values)) or "(none)"
+            yield f"{place}.{field}: {found}; allowed: {listed(allowed)}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from noisetransfer.artifacts import of_trial
 from noisetransfer.errors import StudyError
 from noisetransfer.networks import batched, pixels
 from noisetransfer.retraining import train_suffixes
@@ -54,10 +55,9 @@ def recording(prefixes: Sequence[nn.Module], images: Tensor, device: torch.devic
         images: (n, C, H, W), or of each trial its own, (T, n, C, H, W).
         device: where to compute.
     """
-    shown = images if images.dim() == 5 else [images] * len(prefixes)
     return [
-        torch.cat([states.cpu() for states in batched(prefix.to(device), own, device)])
-        for prefix, own in zip(prefixes, shown, strict=True)
+        torch.cat([h.cpu() for h in batched(prefix.to(device), of_trial(images, place), device)])
+        for place, prefix in enumerate(prefixes)
     ]
 
 

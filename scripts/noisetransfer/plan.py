@@ -11,13 +11,16 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from noisetransfer.arms import ARMS, NO_NOISE, NO_SOURCE, UNSCALED
-from noisetransfer.modifications import canonical, parse
+from noisetransfer.modifications import L2, canonical, parse
 from noisetransfer.regimes import without_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from noisetransfer.config import Grid, Study
+
+    Ball = tuple[bool, float]  # whether in L2, and ε
+    Attacks = dict[tuple["Evaluation", str], dict[Ball, set[str]]]
 
 PRETRAINED = "pretrained"
 """In the place of a block of trials: what belongs to a pretrained network, the same in every trial."""
@@ -67,6 +70,19 @@ def is_matched(study: Study, experiment: str) -> bool:
             swept.setdefault(replace(job, tau=""), set()).add(job.tau)
     shaped = [taus for noise, taus in swept.items() if noise.source != NO_SOURCE]
     return "full" in study.noise.arms and any(len(taus) > 1 for taus in shaped)
+
+
+def attacked(study: Study, experiment: str) -> Attacks:
+    """Return the attacks that each noise and source of an experiment is tested under, by their ball."""
+    found: Attacks = {}
+    for job in evaluations(study, experiment):
+        for source, targets in pairs(study.suites, job.source, job.suite).items():
+            own = found.setdefault((replace(job, suite=""), source), {})
+            for modification, epsilon in map(parse, targets):
+                if modification.kind == "attack":
+                    ball = modification.strengths is L2, epsilon
+                    own.setdefault(ball, set()).add(modification.name)
+    return found
 
 
 def members(suites: Mapping[str, Sequence[str]], unit: str) -> list[str]:

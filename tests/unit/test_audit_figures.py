@@ -147,6 +147,17 @@ def test_gains_stand_with_their_verdicts(figure, tables):
     assert [label.get_text() for label in axis.get_xticklabels()] == ["0.1", "0.2"]
 
 
+def test_gains_in_l2_stand_apart_and_those_over_identity_have_a_panel(tables):
+    """An ε in L2 is no greater ε in L∞."""
+    table, judged, probes = tables
+    other = judged.assign(norm="L2", epsilon=0.1)
+    both = pd.concat([judged, other, judged.assign(over="identity")], ignore_index=True)
+    figure = audit(table, both, probes, title="study, audit")
+    none, identity = (titled(figure, f"left over {name} noise") for name in ("no", "identity"))
+    assert [label.get_text() for label in none.get_xticklabels()] == ["0.1", "0.2", "0.1 (L2)"]
+    assert [label.get_text() for label in identity.get_xticklabels()] == ["0.1", "0.2"]
+
+
 def test_agreement_of_gradients_is_that_of_noisy_networks(figure):
     axis = titled(figure, "zero gradients: 12.5%")
     assert [label.get_text() for label in axis.get_xticklabels()] == ["full pgd@0.1"]

@@ -28,6 +28,7 @@ BUDGETS = {
     "auto_pgd_eot.m1": budget("auto_pgd_eot", passes=1),
     "auto_pgd_eot.known": budget("auto_pgd_eot", against="known_seed"),
     "auto_pgd_l2_eot": budget("auto_pgd_l2_eot"),
+    "auto_pgd_l2_eot.m1": budget("auto_pgd_l2_eot", passes=1),
     "random_noise": budget("random_noise"),
 }
 KEYS = {"study": "s", "network": "v2", "site": "L2", "regime": "retrain"}
@@ -128,6 +129,14 @@ def test_balls_of_different_norms_are_not_mixed():
     worst = worst_cases(attacked(pd.concat([*frames, *other]), BUDGETS), BUDGETS)
     right = worst.groupby(["arm", "attack", "norm"])["right"].mean()
     assert right["full", "competent"].to_dict() == {"L2": 0.0, "Linf": 0.75}
+
+
+def test_in_l2_adaptive_attacks_of_one_draw_stand_for_the_usual_ones():
+    adaptive, one_draw = "auto_pgd_l2_eot@2.0", "auto_pgd_l2_eot.m1@2.0"
+    frames = [none(t, range(150)) for t in (adaptive, one_draw)]
+    row = judged(*frames, records(one_draw, range(50)), records(adaptive, range(100))).iloc[0]
+    assert (row["norm"], row["epsilon"], row["verdict"]) == ("L2", 2.0, "shrinks")
+    assert (row["gain_one_draw"], row["gain_competent"]) == pytest.approx((0.5, 0.25))
 
 
 def test_a_network_trained_on_attacks_is_judged_as_noise_is():

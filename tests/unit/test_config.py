@@ -12,9 +12,9 @@ import yaml
 from noisetransfer import auditing, curves
 from noisetransfer.arms import ARMS, CONTROLS, FINE_TUNED
 from noisetransfer.config import CURVES, HEATMAP, Grid, Study, load, require_files
-from noisetransfer.consistency import AUDIT_PASSES
 from noisetransfer.corrupted_sets import SETS
 from noisetransfer.datasets import DATASETS, in_place
+from noisetransfer.drawable import AUDIT_PASSES
 from noisetransfer.errors import StudyError
 from noisetransfer.regimes import REGIMES
 
@@ -326,8 +326,9 @@ NO_GATE = (
 )
 NO_AUDIT = (
     "figures.transfer: audit needs among the targets of every noise, and of the network without noise, at "
-    "one epsilon, an attack through one draw a gradient (such as pgd) and one that averages over draws of "
-    "the noise (such as auto_pgd_eot, with against: noisy and passes above 1); without them: "
+    "one epsilon, an attack through one draw a gradient (such as pgd; in L2 an adaptive one with passes: 1) "
+    "and one that averages over draws of the noise (such as auto_pgd_eot, with against: noisy and passes "
+    "above 1); without them: "
 )
 
 
@@ -986,6 +987,11 @@ def test_several_faults_are_all_listed_a_line_each(edits):
         {**GATED, TARGETS: ["own", "fgm@0.1", "pgd@0.1"]},
         AUDITED,
         weakened(passes=2),
+        {
+            **AUDITED,
+            TARGETS: ["auto_pgd_l2_eot.m1@2.0", "auto_pgd_l2_eot@2.0"],
+            "attacks": {"auto_pgd_l2_eot.m1": {"passes": 1}},
+        },
         {**AUDITED, "checks": {"transfer": {"gates": True}}},
         {"checks.transfer.clean_accuracy": {"value": 1, "within": 0.02}},
         {"checks.transfer.clean_accuracy": 0},

@@ -77,7 +77,7 @@ USES = {
     "plot_experiment": "curves looks figures intervals statistics variants modifications",
     "check_results": "checks gates attack_order record_parts statistics intervals modifications",
 }
-STUDY = "config consistency plan variants dependencies"
+STUDY = "config consistency drawable plan variants dependencies"
 LEAVES = {
     "train_network": f"evaluation covariance arms figures modifications datasets {LOADING} {STUDY}",
     "record_activations": f"evaluation covariance arms modifications datasets {LOADING} {STUDY}",
@@ -123,7 +123,7 @@ def test_figures_concern_the_stages_that_plot_and_no_other():
 
 
 @pytest.mark.parametrize(
-    "name", ["config", "consistency", "dependencies", "spellings", "study_schema"]
+    "name", ["config", "consistency", "drawable", "dependencies", "spellings", "study_schema"]
 )
 def test_schema_of_the_study_file_concerns_no_stage(name):
     assert not [stage for stage in STAGES if f"{name}.py" in modules(stage)]

@@ -69,7 +69,7 @@ def clustered_heatmap(table: pd.DataFrame, *, title: str) -> Figure:
     figure.colorbar(image, cax=axes["colours"], label=TITLES[value])
     what = f"arm {arm}" if arm else "no source"
     figure.suptitle(f"{title}: {what}, clustered", fontsize=13)
-    figure.supxlabel(caption(shown, value), fontsize=9)
+    caption(figure, shown, value)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,8 @@ TITLES = {
 GAINS = ("gain_over_none", "gain_over_identity")
 
 CELL_INCHES = 0.52
+
+_LETTERS_AN_INCH = 16  # of a caption
 
 _MEANT = {"images": "for these trials on new images", "images and trials": "for new trials"}
 
@@ -65,35 +68,38 @@ def transfer_heatmap(
     )
     axes = figure.subplots(1, len(panels), width_ratios=widths, squeeze=False, sharey=True)[0]
     limits = _limits(table[value], value)
-    above = max(height(blocks(panel.columns)) for panel in panels.values())
+    rows, columns = blocks(targets), {name: blocks(panel.columns) for name, panel in panels.items()}
+    above = max(map(height, columns.values()))
     for axis, (name, panel) in zip(axes, panels.items(), strict=True):
         image = annotated(axis, panel, limits, "cividis" if value == "accuracy" else "PuOr")
         axis.set_title(name, fontsize=11, y=1.0, pad=6 + above)  # all in one line
         if name in marked:
             mark(axis, marked[name].reindex_like(panel) < LEVEL)
-        separate(axis, blocks(targets), blocks(panel.columns))
-        name_columns(axis, blocks(panel.columns))
-    name_rows(axes[0], blocks(targets), targets)
+        separate(axis, rows, columns[name])
+        name_columns(axis, columns[name])
+    name_rows(axes[0], rows, targets)
     figure.supylabel("target (tested under)", fontsize=10)
-    figure.supxlabel(caption(table, value), fontsize=9)
+    caption(figure, table, value)
     figure.suptitle(f"{title}: {TITLES[value]}", fontsize=13)
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01, label=TITLES[value])
     return figure
 
 
-def caption(table: pd.DataFrame, value: str) -> str:
-    """Say how many images and trials there are, and what a dot means.
+def caption(figure: Figure, table: pd.DataFrame, value: str) -> None:
+    """Write below a heatmap how many images and trials there are, and what a dot means.
 
     Args:
+        figure: to write on.
         table: as from `summary.summary`.
         value: column that is shown.
     """
     sizes = [_range(table["n"], "test image"), _range(table["trials"], "trial")]
     text = f"mean of {', '.join(sizes)}"
-    if value not in GAINS:
-        return text
-    meant = " or ".join(sorted({_MEANT[name] for name in table["resampled"]}))
-    return f"{text}; dot: not 0 {meant}, adjusted p < {LEVEL:g} (Benjamini–Hochberg, by arm)"
+    if value in GAINS:
+        meant = " or ".join(sorted({_MEANT[name] for name in table["resampled"]}))
+        text += f"; dot: not 0 {meant}, adjusted p < {LEVEL:g} (Benjamini–Hochberg, by arm)"
+    width = int(_LETTERS_AN_INCH * figure.get_figwidth())
+    figure.supxlabel(textwrap.fill(text, width), fontsize=9)
 
 
 def mark(axis: Axes, marked: pd.DataFrame) -> None:

@@ -229,12 +229,25 @@ def test_accuracies_have_no_dots():
 
 
 def test_caption_tells_images_and_trials_and_whom_a_dot_speaks_of():
-    text = heatmap("gain_over_none").get_supxlabel()
+    text = told(heatmap("gain_over_none"))
     assert "50 test images, 2 trials" in text
     assert "for these trials on new images, adjusted p < 0.05" in text
     new = TABLE.assign(trials=10, resampled="images and trials")
-    assert "10 trials; dot: not 0 for new trials" in heatmap("gain_over_none", new).get_supxlabel()
-    assert "dot" not in heatmap("accuracy").get_supxlabel()
+    assert "10 trials; dot: not 0 for new trials" in told(heatmap("gain_over_none", new))
+    assert "dot" not in told(heatmap("accuracy"))
+
+
+def told(figure) -> str:
+    """The caption in one line."""
+    return " ".join(figure.get_supxlabel().split())
+
+
+def test_caption_is_no_wider_than_the_figure():
+    narrow = TABLE[TABLE["source"].isin([TABLE["source"].iloc[0], "any"])]
+    figure = heatmap("gain_over_none", narrow)
+    figure.draw_without_rendering()
+    (text,) = [text for text in figure.texts if text.get_text() == figure.get_supxlabel()]
+    assert text.get_window_extent().width <= figure.bbox.width
 
 
 # blocks

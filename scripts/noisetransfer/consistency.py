@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from noisetransfer.architectures import ARCHITECTURES
-from noisetransfer.arms import ARMS, FINE_TUNED, NO_SOURCE
+from noisetransfer.arms import ARMS, FINE_TUNED, NO_NOISE, NO_SOURCE
 from noisetransfer.attack_order import ordered
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.corrupted_sets import SETS, misfit
@@ -43,6 +43,7 @@ def faults(study: Study) -> list[str]:
         _bad_grids,
         _bad_validation,
         _missing_budgets,
+        _misplaced_attacks,
         _bad_read_images,
         _bad_pooled,
         _computed_twice,
@@ -266,6 +267,25 @@ def _missing_budgets(study: Study) -> Iterable[str]:
                     if attack not in study.attacks:
                         budgets = listed(filter(is_budgeted, study.attacks))
                         yield f"experiments.{name}: attacks has no {attack!r}; allowed: {budgets}"
+
+
+def _misplaced_attacks(study: Study) -> Iterable[str]:
+    """Find AutoAttack for networks without noise on networks with it."""
+    for name in study.experiments:
+        for (job, source), balls in attacked(study, name).items():
+            if job.tau == NO_NOISE or not REGIMES[job.regime].tested:
+                continue
+            for attack in sorted({attack for names in balls.values() for attack in names}):
+                budget = study.budget(attack)
+                if budget.get("version") == "standard" and budget["against"] in (
+                    "noisy",
+                    "known_seed",
+                ):
+                    yield (
+                        f"experiments.{name}: attacks.{attack}: version standard is for networks without "
+                        f"noise, but {source} at tau {job.tau} has noise; use auto or rand, or against: "
+                        "noise_off"
+                    )
 
 
 def _bad_read_images(study: Study) -> Iterable[str]:

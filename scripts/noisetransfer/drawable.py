@@ -8,14 +8,22 @@ from noisetransfer.arms import NO_NOISE, NO_SOURCE
 from noisetransfer.attack_order import averages, through_one_draw
 from noisetransfer.errors import listed
 from noisetransfer.modifications import FLOOR, parse
-from noisetransfer.plan import VALIDATION, attacked, evaluations, is_matched, pairs, source_of
+from noisetransfer.plan import (
+    VALIDATION,
+    apart,
+    attacked,
+    evaluations,
+    is_matched,
+    pairs,
+    source_of,
+)
 from noisetransfer.variants import variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from noisetransfer.config import Study
-    from noisetransfer.plan import Attacks, Ball
+    from noisetransfer.plan import Attacks, Ball, Evaluation
 
 HEATMAP = "transfer_heatmap"
 """The figure of an experiment that names none."""
@@ -26,8 +34,8 @@ MATCHED = "matched_accuracy"
 AUDIT = "audit"
 """The figure of what attackers of more effort leave of gains."""
 
-AUDIT_PASSES = 10
-"""Draws among which an audit looks for a wrong one."""
+AUDIT_PASSES = 32
+"""Fresh draws with which an audit scores a finished image, at the least."""
 
 SIDE_BY_SIDE = (HEATMAP, AUDIT, "attack_transfer", "fixed_strength")
 """Figures of all noises of an experiment together, the arms without a source once for all."""
@@ -63,14 +71,14 @@ def _bad_audit(study: Study, experiment: str) -> Iterable[str]:
         yield f"figures.{experiment}: audit needs none among noise.arms"
     if study.evaluation.passes < AUDIT_PASSES:
         yield (
-            f"figures.{experiment}: audit needs evaluation.passes of {AUDIT_PASSES} or more: it asks whether "
-            f"one of {AUDIT_PASSES} draws is wrong; 32 or more are advised"
+            f"figures.{experiment}: audit needs evaluation.passes of {AUDIT_PASSES} or more: so many fresh "
+            "draws score a finished image"
         )
     attacks = attacked(study, experiment)
     reference = _attacks_without_noise(attacks)
     bare = {
-        source
-        for (_, source), found in attacks.items()
+        _noise(job, source)
+        for (job, source), found in attacks.items()
         if not _shows_both(study, [(b, found[b] & reference.get(b, set())) for b in found])
     }
     if bare and "none" in study.noise.arms:
@@ -81,6 +89,12 @@ def _bad_audit(study: Study, experiment: str) -> Iterable[str]:
             "against: noisy and passes above 1); "
             f"without them: {listed(bare)}"
         )
+
+
+def _noise(job: Evaluation, source: str) -> str:
+    """Name a noise in a message: `pgd@0.1+half_a of v2 at tau 2.0`."""
+    unit = "+".join(filter(None, (source, apart(job.source))))
+    return f"{unit} of {job.network} at tau {job.tau}"
 
 
 def _attacks_without_noise(attacks: Attacks) -> dict[Ball, set[str]]:

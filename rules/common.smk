@@ -391,7 +391,7 @@ def recorded_of(w):
 
 def covariance_of(w):
     """The covariances of a unit; none for the arms that need none."""
-    paths = {"network": w.network, "site": w.site, "source": w.source}
+    paths = {"network": w.network, "site": w.site, "source": plan.fitted(w.source)}
     stem = COVARIANCE.format(**paths, trials=base_of(w))
     return f"{stem}.safetensors" if plan.has_covariance(w.source) else []
 
@@ -588,7 +588,7 @@ def diagnostics():
         f"{COVARIANCE}.json".format(
             network=job.network,
             site=job.site,
-            source=job.source,
+            source=plan.fitted(job.source),
             trials=PRETRAINED if is_pretrained(job.network) else block,
         )
         for job in jobs

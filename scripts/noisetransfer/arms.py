@@ -71,7 +71,7 @@ class Arm:
         meaning: in words.
         from_source: whether it belongs to a source.
         factors: from a covariance, that of the source or one of the arm's own; None: it needs none.
-        apart: whether it is made and tested in jobs of its own, so that to add it reruns no other arm.
+        apart: whether it is always made and tested in jobs of its own, so that to add it reruns no other arm.
         noisy: whether it has any noise; if not, τ is 0.
     """
 
@@ -137,8 +137,8 @@ ARMS = {
     ),
 }
 
-CONTROLS = tuple(name for name, arm in ARMS.items() if arm.apart)
-"""The arms that an experiment may have beside those of its study."""
+CONTROLS = tuple(name for name, arm in ARMS.items() if arm.apart or arm.from_source)
+"""The arms that an experiment may have beside those of its study, in jobs of their own."""
 
 
 def factors(

@@ -111,8 +111,8 @@ def _reference(value: str) -> str:
 def _control(value: str) -> str:
     if value in ARMS and value not in CONTROLS:
         raise ValueError(
-            f"unknown control {value!r}; allowed: {', '.join(CONTROLS)}; arms such as rotated, permuted, "
-            "diagonal are written under noise.arms"
+            f"unknown control {value!r}; allowed: {', '.join(CONTROLS)}; none and identity are "
+            "written under noise.arms"
         )
     return _one_of(value, CONTROLS, "control")
 

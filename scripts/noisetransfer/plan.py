@@ -1,7 +1,7 @@
 """From a study to its jobs: which noise is made, and what each is tested under. Imports no torch.
 
 A *unit* is what one job handles: a suite of modifications by its name, or a single modification by its id.
-Noise of an arm that stands apart is a unit of its own: `any+signal`, `snow@5+half_a`.
+Noise of an arm that stands apart, as all controls do, is a unit of its own: `any+signal`, `snow@5+rotated`.
 """
 
 from __future__ import annotations
@@ -107,6 +107,12 @@ def has_covariance(unit: str) -> bool:
     return ARMS[own].factors is not None if own else unit != NO_SOURCE
 
 
+def fitted(unit: str) -> str:
+    """Return the unit for which the covariance of a unit is fitted: that of the source, or one of its own."""
+    own = apart(unit)
+    return unit if not own or ARMS[own].apart else source_of(unit)
+
+
 def pairs(suites: Mapping[str, Sequence[str]], source: str, suite: str) -> dict[str, list[str]]:
     """Return what each source of a unit is tested under: source → targets."""
     if source_of(source) == NO_SOURCE:
@@ -150,7 +156,7 @@ def _units(study: Study, grid: Grid, source: str, tau: str = "") -> list[str]:
     others = [
         f"{source}+{name}"
         for name in dict.fromkeys([*study.noise.arms, *grid.controls])
-        if ARMS[name].apart
+        if (ARMS[name].apart or name not in study.noise.arms)
         and ARMS[name].from_source == (source != NO_SOURCE)
         and (source != NO_SOURCE or ARMS[name].noisy == (tau != NO_NOISE))
     ]

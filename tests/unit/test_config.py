@@ -174,12 +174,11 @@ VALUES = [
         "retain",
         "'retain'; allowed: retrain, trained_only, tested_only, inf",
     ),
-    (f"{EXPERIMENT}.controls", "ful", "unknown control 'ful'; allowed: signal, .*, fine_tuned "),
+    (f"{EXPERIMENT}.controls", "ful", "unknown control 'ful'; allowed: diagonal, .*, fine_tuned "),
     (
         f"{EXPERIMENT}.controls",
-        ["rotated"],
-        "unknown control 'rotated'; allowed: signal, pooled, half_a, .*; arms such as rotated, permuted, "
-        "diagonal are written under noise.arms ",
+        ["identity"],
+        "unknown control 'identity'; allowed: diagonal, .*; none and identity are written under noise.arms ",
     ),
     ("noise.pooled", ["al"], f"unknown suite 'al'; allowed: {SUITES}, or a modification as name"),
     ("noise.pooled", ["clean@0"], "clean@0: is no source, which needs modified training images"),

@@ -17,6 +17,7 @@ from noisetransfer.plan import (
     apart,
     arms,
     evaluations,
+    fitted,
     has_covariance,
     is_matched,
     members,
@@ -208,7 +209,8 @@ def test_arms_of_a_source_are_all_others_in_the_order_of_the_study():
     assert arms(["identity", *shaped, "none"], "snow@5", "0.5") == shaped
 
 
-APART = [name for name in CONTROLS if name != FINE_TUNED]  # which a whole study may have
+# which a whole study may have
+APART = [name for name in CONTROLS if ARMS[name].apart and name != FINE_TUNED]
 
 
 def noise(*names: str) -> dict:
@@ -233,6 +235,16 @@ def test_a_grid_has_controls_of_its_own(arm):
     assert own - set(jobs(*grids, noise=one)) == {
         job for job in jobs(grids[0], noise=all_) if apart(job.source)
     }
+
+
+def test_an_arm_of_the_study_may_be_a_control_of_one_grid_instead():
+    """In jobs of its own; where the whole study has it nothing is done twice."""
+    rotated, both = {"controls": "rotated"}, noise("none", "full", "rotated")
+    before, after = (set(jobs(grid, noise=noise("none", "full"))) for grid in ({}, rotated))
+    assert {(job.source, job.tau) for job in after - before} == {("weather+rotated", "0.5")}
+    assert before < after
+    assert all(arms(ALL, job.source, job.tau) == ["rotated"] for job in after - before)
+    assert jobs(rotated, noise=both) == jobs({}, noise=both)
 
 
 @pytest.mark.parametrize("arm", APART)
@@ -273,6 +285,18 @@ def test_a_unit_has_a_source_and_an_arm():
 )
 def test_units_whose_noise_is_made_from_a_covariance(unit, has):
     assert has_covariance(unit) == has
+
+
+@pytest.mark.parametrize(
+    ("unit", "fit"),
+    [
+        ("blur", "blur"),
+        ("blur+rotated", "blur"),
+        *((own, own) for own in ("blur+half_a", "any+signal")),
+    ],
+)
+def test_controls_share_the_covariance_of_their_source_unless_theirs_is_another(unit, fit):
+    assert fitted(unit) == fit
 
 
 @pytest.mark.parametrize(

@@ -246,14 +246,17 @@ def test_noise_is_shown_for_each_unit_of_sources(results, unit):
 
 def test_controls_are_trained_under_noise_of_their_own(results, table):
     own = table("controls").query("regime == 'retrain'")
-    assert {"signal", "pooled", "half_a", "fine_tuned"} < set(own["arm"])
+    assert {"rotated", "signal", "pooled", "half_a", "fine_tuned"} < set(own["arm"])
     noisy = results / "noisy/v2/L3/tau0.5"
-    units = {"motion_blur@5": 1, "motion_blur@5+half_a": 0, "any+signal": 0, "any+pooled": 0}
+    apart = ["motion_blur@5+rotated", "motion_blur@5+half_a", "any+signal", "any+pooled"]
+    units = {"motion_blur@5": 1, **dict.fromkeys(apart, 0)}
     suffixes = [
         next(iter(load_file(noisy / unit / "0-1.safetensors").values()))[row]
         for unit, row in units.items()
     ]
     assert all(not torch.equal(a, b) for a, b in combinations(suffixes, 2))
+    fitted = {path.name for path in (results / "covariance/v2/L3").iterdir()}
+    assert fitted & {*units} == {*units} - {"motion_blur@5+rotated"}  # that of motion_blur@5
 
 
 def test_fine_tuning_is_a_suffix_of_modified_images_without_noise(results, table):

@@ -26,7 +26,7 @@ EFFORTS = {"passes": "noise draws a gradient, M", "steps": "gradient steps", "re
 """Keys of a budget that are swept, and what they are."""
 
 _WORST = {ONE_DRAW: "worst of one draw a gradient", COMPETENT: "worst of all but known seed"}
-_WORDS = {"holds": "holds", "shrinks": "shrinks", "vanishes": "vanishes", "absent": "no gain"}
+_WORDS = {"absent": "no gain"}
 _REST = ["loss", "against"]
 
 
@@ -173,7 +173,7 @@ def _gains(axis: Axes, judged: pd.DataFrame, looks: Mapping[str, Style]) -> None
             _gain(axis, x + 0.05, row, f"gain_{COMPETENT}", looks[line])
             top = max(row[f"gain_{name}_high"] for name in (ONE_DRAW, COMPETENT))
             text: Style = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 8}
-            axis.text(x, top + 0.01, _WORDS[row["verdict"]], **text)
+            axis.text(x, top + 0.01, _WORDS.get(row["verdict"], row["verdict"]), **text)
     axis.axhline(0, color="0.4", linewidth=0.8)
     axis.set_xticks(range(len(places)), [_radius(*ball) for ball in places])
     over = {"none": "no noise", "identity": "identity noise"}[judged["over"].iloc[0]]

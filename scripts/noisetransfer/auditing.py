@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Budget = Mapping[str, Any]
 
-Verdict = Literal["absent", "holds", "shrinks", "vanishes"]
+Verdict = Literal["absent", "holds", "shrinks", "open", "vanishes"]
 
 ONE_DRAW, COMPETENT = "one_draw", "competent"
 """Attackers whose result is the worst of several attacks on each image: of the usual ones, which look at one
@@ -37,6 +37,9 @@ draw a gradient; of all, the adaptive ones too, but those who know the noise tha
 
 KEPT = 0.8
 """Share of a gain that must be left for it to hold."""
+
+GONE = 0.2
+"""Share of a gain that may be left for it to have vanished, if it is not surely above 0."""
 
 TRIES = 10
 """Draws among which an attacker who may try again needs one error."""
@@ -261,14 +264,15 @@ def verdict(before: float, after: float, sure_before: bool, sure_after: bool) ->
         sure_after: the same of the second.
 
     Returns:
-        absent: there was no gain to begin with; vanishes: none is left that is surely above 0; holds: at
-        least `KEPT` of it is left; shrinks: less is.
+        absent: there was no sure gain to begin with. Of a gain that is surely left, holds: at least `KEPT` of
+        it is; shrinks: less is. Of one that is not, vanishes: at most `GONE` of it is left; open: more is,
+        and the trials or images are too few to say.
     """
     if not sure_before:
         return "absent"
-    if not sure_after:
-        return "vanishes"
-    return "holds" if after >= KEPT * before else "shrinks"
+    if sure_after:
+        return "holds" if after >= KEPT * before else "shrinks"
+    return "vanishes" if after <= GONE * before else "open"
 
 
 def plateau(effort: NDArray[Any], accuracy: NDArray[Any], tolerance: float = 0.01) -> float:

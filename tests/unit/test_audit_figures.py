@@ -1,13 +1,24 @@
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.audit_figures import audit
-from noisetransfer.auditing import COMPETENT, ONE_DRAW, attacked, audit_table, verdicts, worst_cases
+from noisetransfer.auditing import (
+    COMPETENT,
+    ONE_DRAW,
+    Verdict,
+    attacked,
+    audit_table,
+    verdicts,
+    worst_cases,
+)
 from noisetransfer.errors import StudyError
 
 N, K = 60, 32
+WORDS = get_args(Verdict)
 EOT = {"": {}, ".m1": {"passes": 1}, ".m50": {"passes": 50}, ".s20": {"steps": 20}}
 OTHERS = {".base": {"against": "base"}, ".known": {"against": "known_seed"}}
 
@@ -145,6 +156,14 @@ def test_gains_stand_with_their_verdicts(figure, tables):
     gains = tables[1][[f"gain_{ONE_DRAW}", f"gain_{COMPETENT}"]].to_numpy().ravel()
     assert heights == sorted(round(float(gain), 6) for gain in gains)
     assert [label.get_text() for label in axis.get_xticklabels()] == ["0.1", "0.2"]
+
+
+def test_every_verdict_is_shown(tables):
+    table, judged, probes = tables
+    words = [judged.iloc[:1].assign(verdict=word, epsilon=i) for i, word in enumerate(WORDS)]
+    figure = audit(table, pd.concat(words), probes, title="study, audit")
+    shown = [text.get_text() for text in titled(figure, "what is left").texts]
+    assert shown == ["no gain" if word == "absent" else word for word in WORDS]
 
 
 def test_gains_in_l2_stand_apart_and_those_over_identity_have_a_panel(tables):

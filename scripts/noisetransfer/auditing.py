@@ -135,7 +135,8 @@ def audit_table(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFr
     Returns:
         columns `NOISE`, attack, norm, epsilon, n, accuracy (of the mean logits), single_draw (accuracy of one
         draw), error_in_10 (share of the images of which one of ten draws is wrong), and the budget:
-        passes, steps, restarts, loss, against; missing where an attack has no such key.
+        passes, steps, restarts, loss, against, missing where an attack has no such key, and as text the rest
+        of it.
     """
     groups = found.groupby([*NOISE, "attack", *_BALL], observed=True)
     means = groups[["right", "single", "all_right"]].mean()
@@ -149,7 +150,14 @@ def audit_table(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFr
     ).reset_index()
     for part in _BUDGET:
         table[part] = table["attack"].map({name: own.get(part) for name, own in budgets.items()})
+    table["rest"] = table["attack"].map({name: _rest(own) for name, own in budgets.items()})
     return table
+
+
+def _rest(budget: Budget) -> str | None:
+    """Return the keys of a budget that have no column: "mean=losses, step_size=2.0"."""
+    others = sorted(budget.keys() - {"attack", *_BUDGET})
+    return ", ".join(f"{key}={budget[key]}" for key in others) or None
 
 
 def verdicts(

@@ -64,6 +64,7 @@ def test_accuracies_and_budgets_of_an_attack():
     assert sorted(table["attack"].unique()) == ["auto_pgd_eot.m1", "pgd"]
     own = table[table["attack"] == "auto_pgd_eot.m1"].iloc[0]
     assert (own["n"], own["epsilon"], own["passes"], own["against"]) == (N, 0.1, 1, "noisy")
+    assert own["rest"] == "mean=losses, step_size=2.0"
     assert own["accuracy"] == pytest.approx(0.6)
     assert own["single_draw"] == pytest.approx(0.6 * 15 / K)
     # ten draws of twenty, five of them wrong: all are right in C(15, 10) of C(20, 10) cases

@@ -1,15 +1,20 @@
 """What budgets say of attacks: how many draws they look at, and which are the stronger by construction.
 
-Imports nothing heavy: the Snakefile reads it.
+And which attacks noises may be compared by. Imports nothing heavy: the Snakefile reads it.
 """
 
 from __future__ import annotations
 
 from itertools import product
+from operator import le
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from noisetransfer.modifications import FLOOR
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pandas as pd
 
     Budget = Mapping[str, Any]
 
@@ -20,6 +25,9 @@ ORDER = (
     ("random_noise", "pgd_eot"),
     ("random_noise", "auto_pgd_eot"),
     ("fgm", "pgd"),
+    ("fgm", "auto_pgd"),
+    ("fgm", "pgd_eot"),
+    ("fgm", "auto_pgd_eot"),
     ("pgd", "auto_pgd"),
     ("pgd", "pgd_eot"),
     ("pgd_eot", "auto_pgd_eot"),
@@ -30,7 +38,10 @@ ORDER = (
     ("rays_eot", "auto_pgd_eot"),
     ("pgd_l2_eot", "auto_pgd_l2_eot"),
 )
-"""(weaker, stronger) attacks: at one ε, accuracy under the stronger one is lower, or as low."""
+"""(weaker, stronger) attacks: at one ε, accuracy under the stronger one is lower, or as low.
+
+With two pairs (a, b) and (b, c) it has (a, c), for studies without b.
+"""
 
 SEARCHES = ("square", "square_eot", "rays_eot")
 """Attacks without gradients."""
@@ -58,8 +69,8 @@ def ordered(budgets: Mapping[str, Budget]) -> Iterator[Pair]:
     """Yield the pairs (weaker, stronger) among attacks.
 
     A stronger attack is one that stands behind another in `ORDER`, sees the noisy network and has no fewer
-    restarts, with the greatest effort of those given; or the same attack with more draws, steps or restarts
-    and an else equal budget.
+    restarts, unless another of these, with an else equal budget, takes more of an effort and less of none; or
+    the same attack with more draws, steps or restarts and an else equal budget.
 
     Args:
         budgets: of every attack, by its name: {"attack": of the registry, and its budget}; that of an
@@ -71,7 +82,7 @@ def ordered(budgets: Mapping[str, Budget]) -> Iterator[Pair]:
         behind = (pair[0]["attack"], pair[1]["attack"]) in ORDER
         rivals = {n: b for n, b in open_eyed.items() if _restarts(b) >= _restarts(pair[0])}
         more = _same_but_more(*pair)
-        if more or (behind and strong in rivals and _greatest(strong, rivals)):
+        if more or (behind and strong in rivals and _unsurpassed(strong, rivals)):
             adaptive = "against" in pair[1]
             yield Pair(weak, strong, adaptive and (more or (_usual(pair[1]) and _no_less(*pair))))
 
@@ -93,6 +104,31 @@ def averages(budget: Budget) -> bool:
     return budget.get("against") == "noisy" and budget["passes"] > 1
 
 
+def possible(budget: Budget) -> bool:
+    """Tell whether an attack is one, not noise at random, and does not know the noise that will score it."""
+    return budget["attack"] != FLOOR and budget.get("against") != "known_seed"
+
+
+def met_by_all(
+    attacked: pd.DataFrame, noise: Sequence[str], ball: Sequence[str]
+) -> pd.Series[bool]:
+    """Tell of which rows all noises that were attacked in the ball met the attack.
+
+    The worst of several attacks is lower the more they are, by chance alone.
+
+    Args:
+        attacked: a row or more for each noise and attack that it met: columns `noise`, `ball`, attack.
+        noise: columns that name a noise.
+        ball: columns that name a ball around images: norm and ε.
+    """
+    noises = attacked.groupby([*noise], observed=True).ngroup()
+    there, by_attack = (
+        noises.groupby([attacked[name] for name in names]).transform("nunique")
+        for names in (ball, [*ball, "attack"])
+    )
+    return by_attack == there
+
+
 def _effort(budget: Budget) -> tuple[int, ...]:
     return tuple(int(budget.get(key, 1)) for key in EFFORT)
 
@@ -110,7 +146,12 @@ def _usual(budget: Budget) -> bool:
 
 
 def _no_less(weaker: Budget, stronger: Budget) -> bool:
-    """Tell whether the second has no fewer draws and steps; steps of searches are not steps of gradients."""
+    """Tell whether the second has no fewer draws and steps.
+
+    Steps of searches are not steps of gradients. FGM's one reaches as far as several: never no fewer.
+    """
+    if weaker["attack"] == "fgm":
+        return False
     keys = ("passes",) if weaker["attack"] in SEARCHES else ("passes", "steps")
     return all(weaker.get(key, 1) <= stronger.get(key, 1) for key in keys)
 
@@ -122,7 +163,8 @@ def _same_but_more(weaker: Budget, stronger: Budget) -> bool:
     return differing == [True] and _rest(weaker) == _rest(stronger)
 
 
-def _greatest(name: str, budgets: Mapping[str, Budget]) -> bool:
-    """Tell whether no other budget of the same attack, else equal, takes more effort."""
-    alike = [b for b in budgets.values() if _rest(b) == _rest(budgets[name])]
-    return _effort(budgets[name]) == max(map(_effort, alike))
+def _unsurpassed(name: str, budgets: Mapping[str, Budget]) -> bool:
+    """Tell whether no budget of the same attack, else equal, takes more of an effort and less of none."""
+    own, rest = _effort(budgets[name]), _rest(budgets[name])
+    others = {_effort(b) for b in budgets.values() if _rest(b) == rest} - {own}
+    return not any(all(map(le, own, other)) for other in others)

@@ -17,7 +17,7 @@ from noisetransfer.modifications import FLOOR, attack_of
 from noisetransfer.variants import variant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -26,8 +26,7 @@ EFFORTS = {"passes": "noise draws a gradient, M", "steps": "gradient steps", "re
 """Keys of a budget that are swept, and what they are."""
 
 _WORST = {ONE_DRAW: "worst of one draw a gradient", COMPETENT: "worst of all but known seed"}
-_WORDS = {"holds": "holds", "shrinks": "shrinks", "vanishes": "vanishes", "absent": "no gain"}
-_REST = ["loss", "against"]
+_WORDS = {"absent": "no gain"}
 
 
 def audit(table: pd.DataFrame, judged: pd.DataFrame, probes: pd.DataFrame, *, title: str) -> Figure:
@@ -43,14 +42,18 @@ def audit(table: pd.DataFrame, judged: pd.DataFrame, probes: pd.DataFrame, *, ti
         above a panel per kind of effort that was swept, a mark where the plateau begins; below, accuracy by
         attacker at the ε that most attacks have, with that of one draw and of ten; by ε the gains over no
         noise, and over identity noise, before and after; and how well gradients through several draws agree.
-        A line per arm; the networks trained on other images have lines of their own.
+        A line per arm, and per source where noises of several met attacks in one ball; the networks trained
+        on other images have lines of their own.
 
     Raises:
         StudyError: if there is nothing to draw.
     """
     if table.empty or judged.empty:
         raise StudyError("nothing to draw: no noisy network was attacked, or none has a reference")
-    named, judged, probes = (one.assign(line=_lines(one)) for one in (table, judged, probes))
+    several = _several(table)
+    named, judged, probes = (
+        one.assign(line=_lines(one, several)) for one in (table, judged, probes)
+    )
     looks = styles(sorted(named["line"].unique()))
     shown = _most_attacked(named)
     sweeps = {key: own for key in EFFORTS if len(own := _swept(shown, key))}
@@ -77,14 +80,25 @@ def audit(table: pd.DataFrame, judged: pd.DataFrame, probes: pd.DataFrame, *, ti
     return figure
 
 
-def _lines(table: pd.DataFrame) -> list[str]:
-    return [_line(*pair) for pair in zip(table["network"], table["arm"], strict=True)]
+def _several(table: pd.DataFrame) -> set[tuple[str, str]]:
+    """Return the networks and arms of which noises of several sources met attacks in one ball."""
+    sources = table.groupby(["network", "arm", "norm", "epsilon"])["source"].nunique()
+    return {(network, arm) for network, arm, *_ in sources.index[sources > 1]}
 
 
-def _line(network: str, arm: str) -> str:
-    """Name a line: `full`; of a network trained on other images `+pgd@0.1x0.5`, `full +input_noise@0.1`."""
+def _lines(table: pd.DataFrame, several: Container[tuple[str, str]]) -> list[str]:
+    noises = zip(table["network"], table["arm"], table["source"], strict=True)
+    return [
+        _line(network, arm, source if (network, arm) in several else NO_SOURCE)
+        for network, arm, source in noises
+    ]
+
+
+def _line(network: str, arm: str, source: str) -> str:
+    """Name a line: `full`, `full pgd@0.1`; of a network trained on other images `+pgd@0.1x0.5`, `full +…`."""
     change = network.removeprefix(variant(network).base)
-    return f"{'' if change and arm == 'none' else arm} {change}".strip()
+    parts = ["" if change and arm == "none" else arm, "" if source == NO_SOURCE else source, change]
+    return " ".join(filter(None, parts))
 
 
 def _most_attacked(table: pd.DataFrame) -> pd.DataFrame:
@@ -95,12 +109,15 @@ def _most_attacked(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _swept(table: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Return the attacks that differ in one kind of effort alone: of the largest such group."""
+    """Return the attacks whose budgets differ in one kind of effort alone: of the largest such group."""
     adaptive = table[table["against"] == "noisy"]
     family = adaptive["attack"].map(attack_of).rename("family")
-    others = [family, *(name for name in EFFORTS if name != key), *_REST]
+    others = [family, *(name for name in EFFORTS if name != key), "loss", "rest"]
     groups = [own for _, own in adaptive.groupby(others, dropna=False)]
-    largest = max(groups, key=lambda own: own[key].nunique(), default=adaptive)
+    plain = adaptive["attack"] == family  # of equal groups that of the attack's own budget
+    largest = max(
+        groups, key=lambda own: (own[key].nunique(), plain[own.index].any()), default=adaptive
+    )
     return largest if largest[key].nunique() > 1 else largest.iloc[:0]
 
 
@@ -124,10 +141,11 @@ def _effort(axis: Axes, own: pd.DataFrame, key: str, looks: Mapping[str, Style])
 
 
 def _fixed(own: pd.DataFrame, key: str) -> str:
-    first = own.iloc[0]
+    first = own.iloc[0].dropna()
     names = {"passes": "M", "steps": "steps", "restarts": "restarts"}
-    rest = ", ".join(f"{names[k]} = {first[k]:g}" for k in EFFORTS if k != key)
-    return f"{attack_of(first['attack'])}, ε = {_radius(first['norm'], first['epsilon'])}, {rest}"
+    rest = [f"{names[k]} = {first[k]:g}" for k in EFFORTS if k != key and k in first]
+    radius = _radius(first["norm"], first["epsilon"])
+    return ", ".join([attack_of(first["attack"]), f"ε = {radius}", *rest])
 
 
 def _radius(norm: str, epsilon: float) -> str:
@@ -173,7 +191,7 @@ def _gains(axis: Axes, judged: pd.DataFrame, looks: Mapping[str, Style]) -> None
             _gain(axis, x + 0.05, row, f"gain_{COMPETENT}", looks[line])
             top = max(row[f"gain_{name}_high"] for name in (ONE_DRAW, COMPETENT))
             text: Style = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 8}
-            axis.text(x, top + 0.01, _WORDS[row["verdict"]], **text)
+            axis.text(x, top + 0.01, _WORDS.get(row["verdict"], row["verdict"]), **text)
     axis.axhline(0, color="0.4", linewidth=0.8)
     axis.set_xticks(range(len(places)), [_radius(*ball) for ball in places])
     over = {"none": "no noise", "identity": "identity noise"}[judged["over"].iloc[0]]
@@ -210,16 +228,12 @@ def _agreement(axis: Axes, probes: pd.DataFrame, looks: Mapping[str, Style]) -> 
         mark: Style = {**looks[own["line"].iloc[0]], "linestyle": "none", "markersize": 6}
         reach = [[middle - low], [high - middle]]
         axis.errorbar([place], [middle], yerr=reach, elinewidth=1.0, **mark)
-    names = [f"{own['line'].iloc[0]} {_of(own['source'].iloc[0])}".strip() for own in groups]
+    names = [_line(*own[["network", "arm", "source"]].iloc[0]) for own in groups]
     axis.set_xticks(range(len(groups)), names, rotation=90, fontsize=8)
     axis.set_xlim(-0.7, len(groups) - 0.3)
     axis.set(ylim=(0, None), ylabel="‖mean gradient‖ / spread between draws")
     axis.set_title(f"zero gradients: {probes['zero_gradients'].max():.1%}", fontsize=10)
     axis.grid(color="0.92", axis="y")
-
-
-def _of(source: str) -> str:
-    return "" if source == NO_SOURCE else source
 
 
 def _note(shown: pd.DataFrame, judged: pd.DataFrame) -> str:
@@ -229,8 +243,9 @@ def _note(shown: pd.DataFrame, judged: pd.DataFrame) -> str:
     return textwrap.fill(
         f"Mean over {trials} trials of {n} images; noise shaped by {sources}. Rings: least effort after "
         "which more lowers the accuracy by no more than .01. Bars by attacker: from the share of images that "
-        "ten draws get right, each of them, to the accuracy of one draw. Gains: hollow, under attacks "
-        "through one draw a gradient; filled, under the worst of all attacks on each image; with 95% "
-        f"intervals, resampled {resampled}.",
+        "ten draws get right, each of them, to the accuracy of one draw; worst of the attacks that all "
+        "noises met there. Gains: hollow, under attacks through one draw a gradient; filled, under the "
+        "worst of all attacks that a noise and its reference met, on each image; with 95% intervals, resampled "
+        f"{resampled}.",
         175,
     )

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-from noisetransfer.attack_order import through_one_draw
+from noisetransfer.attack_order import met_by_all, possible, through_one_draw
 from noisetransfer.errors import StudyError
 from noisetransfer.intervals import CONFIDENCE
-from noisetransfer.modifications import FLOOR, L2, MODIFICATIONS
+from noisetransfer.modifications import L2, MODIFICATIONS
 from noisetransfer.randomness import key
 from noisetransfer.regimes import without_noise
 from noisetransfer.statistics import CELL
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Budget = Mapping[str, Any]
 
-Verdict = Literal["absent", "holds", "shrinks", "vanishes"]
+Verdict = Literal["absent", "holds", "shrinks", "open", "vanishes"]
 
 ONE_DRAW, COMPETENT = "one_draw", "competent"
 """Attackers whose result is the worst of several attacks on each image: of the usual ones, which look at one
@@ -37,6 +37,9 @@ draw a gradient; of all, the adaptive ones too, but those who know the noise tha
 
 KEPT = 0.8
 """Share of a gain that must be left for it to hold."""
+
+GONE = 0.2
+"""Share of a gain that may be left for it to have vanished, if it is not surely above 0."""
 
 TRIES = 10
 """Draws among which an attacker who may try again needs one error."""
@@ -95,31 +98,34 @@ def _all_right(right: NDArray[Any], k: NDArray[Any], tries: int) -> NDArray[np.f
 def worst_cases(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFrame:
     """Return the worst of several attacks on each image, as attacks of the names ONE_DRAW and COMPETENT.
 
+    Of attacks that all noises met that were attacked in a ball (`attack_order.met_by_all`).
+
     Args:
         found: as from `attacked`.
         budgets: as of `attacked`.
 
     Returns:
-        columns as of `found`: the least right, single and all_right of the attacks in a ball.
+        columns as of `found`: the least right, single and all_right of the attacks in a ball; no rows of an
+        attacker where there is none of his that all met.
     """
-    keys = [*NOISE, *_BALL, "image"]
+    keys, attackers = [*NOISE, *_BALL, "image"], _attackers(budgets)
+    real = found[found["attack"].isin(attackers[COMPETENT])]
+    fair = real[met_by_all(real, NOISE, _BALL)]
     parts = []
-    for name, attacks in _attackers(budgets).items():
-        own = found[found["attack"].isin(attacks)]
+    for name, attacks in attackers.items():
+        own = fair[fair["attack"].isin(attacks)]
         least = own.groupby(keys, observed=True)[["right", "single", "all_right"]].min()
         parts.append(least.reset_index().assign(attack=name))
     return pd.concat(parts, ignore_index=True)[found.columns]
 
 
 def _attackers(budgets: Mapping[str, Budget]) -> dict[str, set[str]]:
-    """Return the attacks that each of the two attackers runs."""
-    attacks = {name: own for name, own in budgets.items() if own["attack"] != FLOOR}
-    return {
-        ONE_DRAW: {
-            n for n, own in attacks.items() if through_one_draw(own, _norm(own["attack"]) == "L2")
-        },
-        COMPETENT: {n for n, own in attacks.items() if own.get("against") != "known_seed"},
+    """Return the attacks that each of the two attackers runs: the second those of the first too."""
+    attacks = {name: own for name, own in budgets.items() if possible(own)}
+    one_draw = {
+        name for name, own in attacks.items() if through_one_draw(own, _norm(own["attack"]) == "L2")
     }
+    return {ONE_DRAW: one_draw, COMPETENT: set(attacks)}
 
 
 def audit_table(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFrame:
@@ -132,7 +138,8 @@ def audit_table(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFr
     Returns:
         columns `NOISE`, attack, norm, epsilon, n, accuracy (of the mean logits), single_draw (accuracy of one
         draw), error_in_10 (share of the images of which one of ten draws is wrong), and the budget:
-        passes, steps, restarts, loss, against; missing where an attack has no such key.
+        passes, steps, restarts, loss, against, missing where an attack has no such key, and as text the rest
+        of it.
     """
     groups = found.groupby([*NOISE, "attack", *_BALL], observed=True)
     means = groups[["right", "single", "all_right"]].mean()
@@ -146,7 +153,14 @@ def audit_table(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFr
     ).reset_index()
     for part in _BUDGET:
         table[part] = table["attack"].map({name: own.get(part) for name, own in budgets.items()})
+    table["rest"] = table["attack"].map({name: _rest(own) for name, own in budgets.items()})
     return table
+
+
+def _rest(budget: Budget) -> str | None:
+    """Return the keys of a budget that have no column: "mean=losses, step_size=2.0"."""
+    others = sorted(budget.keys() - {"attack", *_BUDGET})
+    return ", ".join(f"{key}={budget[key]}" for key in others) or None
 
 
 def verdicts(
@@ -261,14 +275,15 @@ def verdict(before: float, after: float, sure_before: bool, sure_after: bool) ->
         sure_after: the same of the second.
 
     Returns:
-        absent: there was no gain to begin with; vanishes: none is left that is surely above 0; holds: at
-        least `KEPT` of it is left; shrinks: less is.
+        absent: there was no sure gain to begin with. Of a gain that is surely left, holds: at least `KEPT` of
+        it is; shrinks: less is. Of one that is not, vanishes: at most `GONE` of it is left; open: more is,
+        and the trials or images are too few to say.
     """
     if not sure_before:
         return "absent"
-    if not sure_after:
-        return "vanishes"
-    return "holds" if after >= KEPT * before else "shrinks"
+    if sure_after:
+        return "holds" if after >= KEPT * before else "shrinks"
+    return "vanishes" if after <= GONE * before else "open"
 
 
 def plateau(effort: NDArray[Any], accuracy: NDArray[Any], tolerance: float = 0.01) -> float:

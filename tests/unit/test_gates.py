@@ -1,4 +1,5 @@
 import argparse
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,7 @@ import pytest
 
 from check_results import gates_of
 from noisetransfer.artifacts import write_table
-from noisetransfer.attack_order import ORDER, ordered
+from noisetransfer.attack_order import ORDER, Pair, ordered
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.errors import StudyError
 from noisetransfer.gates import as_asked, counts, gates, stronger
@@ -110,6 +111,7 @@ def test_gates_of_a_study_are_those_of_its_attacks_at_one_epsilon():
     verdicts = {check.name: check.verdict for check in found}
     assert verdicts == {
         "accuracy under pgd minus under fgm": "pass",
+        "accuracy under pgd_eot minus under fgm": "differs",
         "accuracy under pgd_eot minus under pgd": "FAIL",
     }
 
@@ -140,7 +142,7 @@ EOT = {
 def test_what_is_an_order_and_what_is_not():
     attacks = {name: budget("auto_pgd_eot", **own) for name, own in EOT.items()}
     pairs = {pair[:2] for pair in ordered({"pgd": budget("pgd"), **attacks})}
-    behind = {("pgd", "m20"), ("pgd", "margin")}
+    behind = {("pgd", "m20"), ("pgd", "m5_r5"), ("pgd", "margin")}
     assert pairs - behind == {
         ("m1", "m5"),
         ("m1", "m20"),
@@ -148,7 +150,7 @@ def test_what_is_an_order_and_what_is_not():
         ("m5_s20", "m5"),
         ("m5", "m5_r5"),
     }
-    # of the attacks behind another only those with the greatest effort, as far as budgets are alike
+    # of the attacks behind another only those that none outdoes in every effort, as far as budgets are alike
     found = {pair[:2] for pair in ordered({"auto_pgd": budget("auto_pgd"), **attacks})}
     assert behind <= pairs
     # ART's AutoPGD has five restarts
@@ -168,11 +170,27 @@ def test_attacks_on_another_loss_are_reported_only():
         (budget("pgd_eot"), budget("auto_pgd_eot", passes=1), False),  # of 20 draws
         (budget("square_eot", steps=5000), budget("auto_pgd_eot"), True),  # its steps are tiles
         (budget("pgd_eot"), budget("auto_pgd_eot"), True),
+        # between them is pgd: FGM steps as far as epsilon, others need several steps
+        (budget("fgm"), budget("auto_pgd"), False),
+        (budget("fgm"), budget("pgd_eot", steps=1), False),
+        (budget("fgm"), budget("auto_pgd_eot"), False),
+        (budget("random_noise"), budget("auto_pgd_eot"), True),
     ],
 )
 def test_a_study_fails_by_an_attack_with_no_less_effort_alone(weak, strong, required):
     (pair,) = ordered({"weak": weak, "strong": strong})
     assert pair == ("weak", "strong", required)
+
+
+@pytest.mark.parametrize(
+    "more", [{"passes": 50, "steps": 20}, {"passes": 1, "steps": 200}, {"passes": 5, "restarts": 3}]
+)
+def test_an_attack_of_other_effort_takes_no_gate_away(more):
+    budgets = {"pgd": budget("pgd"), "auto_pgd_eot": budget("auto_pgd_eot")}
+    assert Pair("pgd", "auto_pgd_eot", True) in ordered(budgets)
+    added = budgets | {"auto_pgd_eot.other": budget("auto_pgd_eot", **more)}
+    pairs = {pair.strong: pair.required for pair in ordered(added) if pair.weak == "pgd"}
+    assert pairs == {"auto_pgd_eot": True, "auto_pgd_eot.other": more.get("steps", 100) >= 100}
 
 
 def test_every_epsilon_is_gated_by_the_greatest_effort_that_it_has():
@@ -216,6 +234,10 @@ def test_only_adaptive_attacks_fail_a_study():
 def test_the_order_is_one_of_attacks_whose_epsilon_means_the_same(weak, strong):
     assert {weak, strong} <= set(ATTACKS)
     assert MODIFICATIONS[weak].strengths is MODIFICATIONS[strong].strengths
+
+
+def test_attacks_are_compared_without_those_between_them():
+    assert {(a, d) for (a, b), (c, d) in product(ORDER, repeat=2) if b == c} <= set(ORDER)
 
 
 @pytest.mark.parametrize(("z", "verdict"), [(3.0, "pass"), (9.0, "FAIL")])

@@ -1,18 +1,24 @@
-"""What a study found, in three sentences that are made from its numbers."""
+"""What a study found, in a few sentences that are made from its numbers."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from noisetransfer.arms import NO_SOURCE
+import numpy as np
+
+from noisetransfer.arms import NO_NOISE, NO_SOURCE
+from noisetransfer.attacks import ATTACKS
+from noisetransfer.auditing import COMPETENT, ONE_DRAW
 from noisetransfer.intervals import FEWEST, intervals
+from noisetransfer.modifications import FLOOR, attack_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Hashable, Mapping, Sequence
 
     import pandas as pd
+    from numpy.typing import NDArray
 
 CLEAN = "clean@0"
 
@@ -23,7 +29,21 @@ _BASES = {
     "gain_over_identity": "under identity noise of the same energy",
     "gain_over_none": "without noise",
 }
+_LEFT = {
+    "none": "when a competent attacker takes the place of attacks through one draw of the noise, the gain of "
+    "arm full over no noise",
+    "identity": "its gain over identity noise",
+}
+_COLUMNS = {
+    "tau": "τ",
+    "epsilon": "ε",
+    "none": "gain over no noise",
+    "identity": "gain over identity noise",
+}
 _SETTING = ["network", "site", "tau", "regime", "source", "target"]
+_BALL = ["norm", "epsilon"]
+_DOES = {"absent": "is absent", "open": "is open"}
+_NOISE = ["arm", "network", "site", "regime", "tau", "source"]
 
 
 @dataclass(frozen=True)
@@ -86,30 +106,90 @@ def headline(tables: Mapping[str, pd.DataFrame]) -> str:
     return max(tables, key=answers)
 
 
-def sentences(experiment: str, table: pd.DataFrame) -> list[str]:
+def sentences(
+    experiment: str, table: pd.DataFrame, judged: pd.DataFrame | None = None
+) -> list[str]:
     """Say of an experiment whether noise of arm full protects, whether that transfers, and what it costs.
 
     Args:
         experiment: its name.
         table: as from `statistics.transfer_table`.
+        judged: of an audited experiment, as from `auditing.verdicts`.
 
     Returns:
-        three sentences; each says so if what it is about was not measured.
+        three sentences; each says so if what it is about was not measured. Of an audited experiment: what a
+        competent attacker leaves of the gain over each arm; the first two as far as they were measured under
+        targets that are no attacks; the third.
     """
-    own, other, clean = _own(table), _other(table), _clean(table)
+    rest = table if judged is None else table[~_under(ATTACKS, table)]
+    claims = [
+        _protection(cells, *words)
+        for part, words in _CLAIMS
+        if len(cells := part(rest)) or judged is None
+    ]
+    left = [] if judged is None else [_left(judged, over) for over in _LEFT]
+    first, *others = [*left, *claims]
     return [
-        f"In experiment {experiment}, {_protection(own, _OWN, 'source = target')}",
-        _capital(_protection(other, _OTHER, "source ≠ target")),
-        _cost(clean),
+        f"In experiment {experiment}, {first}",
+        *map(_capital, others),
+        _cost(_clean(table)),
     ]
 
 
-_OWN = "noise with the covariance of a modification", "that modification"
-_OTHER = "the noise of one modification", "another"
+def warning(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Name the experiments whose noise no adaptive attack was set on, but others were.
+
+    Args:
+        tables: by experiment, as from `statistics.transfer_table`.
+
+    Returns:
+        one sentence, or none.
+    """
+    named = [name for name, table in tables.items() if _is_hasty(table)]
+    if not named:
+        return []
+    return [
+        f"The attacks of {'experiment' if len(named) == 1 else 'experiments'} {_listed(named)} look at one "
+        "draw of the noise a gradient: gains against them may be the attacker's failure (docs/audit.md)."
+    ]
+
+
+def remainders(judged: pd.DataFrame) -> pd.DataFrame:
+    """Write what a competent attacker leaves of every gain, to be read.
+
+    Args:
+        judged: as from `auditing.verdicts`.
+
+    Returns:
+        a row per noise and ball, arm full first; columns that name them, unless all are equal, and for each
+        arm that gains are over a text such as ".47 → .35 [.31, .39], shrinks"; missing where there is none.
+    """
+    keys = [*_NOISE, *_BALL]
+    told = judged.assign(told=[_remainder(row) for row in judged.to_dict("records")])
+    wide = told.pivot(index=keys, columns="over", values="told").reset_index()
+    wide = wide.assign(other=wide["arm"] != "full", l2=wide["norm"] != "Linf")
+    wide = wide.sort_values(["other", *_NOISE[:-1], "l2", "epsilon", "source"])
+    shown = [name for name in keys if name in ("arm", "epsilon") or wide[name].nunique() > 1]
+    text = wide.assign(epsilon=wide["epsilon"].map("{:g}".format))
+    over = [arm for arm in _LEFT if arm in wide]
+    return text[[*shown, *over]].rename(columns=_COLUMNS)
+
+
+def _modification(id: str) -> str:
+    """Return the name of a modification: budgets of one attack are one modification."""
+    name = id.partition("@")[0]
+    return attack_of(name) if attack_of(name) in ATTACKS else name
+
+
+def _under(attacks: Collection[str], table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell of every row whether its target is one of these attacks."""
+    return np.array([_modification(target) in attacks for target in table["target"]], dtype=bool)
 
 
 def _full(table: pd.DataFrame) -> pd.DataFrame:
-    return table[(table["arm"] == "full") & (table["source"] != NO_SOURCE)]
+    """Return the rows of arm full, but for the floor: that is no modification to gain against."""
+    noisy = table[(table["arm"] == "full") & (table["source"] != NO_SOURCE)]
+    return noisy[~_under([FLOOR], noisy)]
 
 
 def _own(table: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +199,7 @@ def _own(table: pd.DataFrame) -> pd.DataFrame:
 
 def _other(table: pd.DataFrame) -> pd.DataFrame:
     full = _full(table)
-    source, target = (full[name].str.partition("@")[0] for name in ("source", "target"))
+    source, target = (full[name].map(_modification) for name in ("source", "target"))
     return full[(source != target) & (full["target"] != CLEAN)]
 
 
@@ -128,8 +208,13 @@ def _clean(table: pd.DataFrame) -> pd.DataFrame:
     return full[full["target"] == CLEAN]
 
 
-def _protection(cells: pd.DataFrame, words: tuple[str, str], where: str) -> str:
-    noise, against = words
+_CLAIMS = (
+    (_own, ("noise with the covariance of a modification", "that modification", "source = target")),
+    (_other, ("the noise of one modification", "another", "source ≠ target")),
+)
+
+
+def _protection(cells: pd.DataFrame, noise: str, against: str, where: str) -> str:
     value = next((name for name in _BASES if cells[name].notna().any()), "gain_over_none")
     found = gain(cells, value)
     if found.verdict == "not measured":
@@ -158,6 +243,45 @@ def _cost(cells: pd.DataFrame) -> str:
     return f"{said}: accuracy is {levels} (difference {decimal(found.mean)}; {found})."
 
 
+def _left(judged: pd.DataFrame, over: str) -> str:
+    """Say what is left of the gains of arm full over another, and at which ε."""
+    own = judged[(judged["arm"] == "full") & (judged["over"] == over)]
+    if own.empty:
+        return f"{_LEFT[over]} was not measured."
+    noises = own.groupby(_BALL)["verdict"].transform("size")
+    own = own.assign(noises=noises, l2=own["norm"] != "Linf").sort_values(["l2", "epsilon"])
+    words = own.groupby("verdict", sort=False)
+    told = [f"{_DOES.get(str(word), word)} at ε = {_balls(rows)}" for word, rows in words]
+    return f"{_LEFT[over]} {'; '.join(told)}."
+
+
+def _balls(rows: pd.DataFrame) -> str:
+    """Name the balls of rows, each with its gains, or with the number of noises if several were attacked."""
+    told = []
+    for (norm, epsilon), own in rows.groupby(_BALL, sort=False):
+        name = f"{epsilon:g}" if norm == "Linf" else f"{epsilon:g} in {norm}"
+        first = own.iloc[0]
+        several = f"{len(own)} of {first['noises']} noises"
+        told.append(f"{name} ({_change(first) if first['noises'] == 1 else several})")
+    return _listed(told)
+
+
+def _change(row: Mapping[Hashable, Any] | pd.Series[Any]) -> str:
+    return " → ".join(decimal(row[f"gain_{attacker}"]) for attacker in (ONE_DRAW, COMPETENT))
+
+
+def _remainder(row: Mapping[Hashable, Any]) -> str:
+    low, high = (decimal(row[f"gain_{COMPETENT}_{end}"]) for end in ("low", "high"))
+    return f"{_change(row)} [{low}, {high}], {row['verdict']}"
+
+
+def _is_hasty(table: pd.DataFrame) -> bool:
+    """Tell whether noise was attacked, and no attack averages over it."""
+    noisy = table.loc[table["tau"] != NO_NOISE, "target"].unique()
+    attacks = set(map(_modification, noisy)) & (ATTACKS.keys() - {FLOOR})
+    return bool(attacks) and not any(ATTACKS[name].adaptive for name in attacks)
+
+
 def decimal(number: float) -> str:
     """Write a number in [−1, 1] with two decimals, as in ".71" and "−.05"."""
     text = f"{abs(number):.2f}".removeprefix("0")
@@ -172,6 +296,11 @@ def _distance(number: float) -> str:
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _capital(text: str) -> str:

@@ -20,7 +20,7 @@ from plotly.offline import get_plotlyjs
 from noisetransfer.artifacts import read_json, read_table, read_tensors
 from noisetransfer.explorer import LAYOUT, as_json, explorer
 from noisetransfer.figures import TITLES
-from noisetransfer.findings import headline, sentences
+from noisetransfer.findings import headline, remainders, sentences, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -136,16 +136,30 @@ def of_study(results: Path, diagnostics: Sequence[Path] = ()) -> Page:
     tables = {name: read_table(results / f"tables/{name}.parquet") for name in study["experiments"]}
     main = headline(tables)
     names = [main, *(name for name in tables if name != main)]
-    own = [section for name in names for section in _experiment(results, name, tables[name], names)]
-    sheets = Section("images", "The images", pictures=_pictures(results / "figures/modifications"))
+    judged = _verdicts(results, names)
+    opening = dict.fromkeys([main, *judged])
+    told = [text for name in opening for text in sentences(name, tables[name], judged.get(name))]
+    own = [
+        section
+        for name in names
+        for section in _experiment(results, name, tables[name], names, judged.get(name))
+    ]
+    sheets = _pictures(results / "figures/modifications")
+    images = [Section("images", "The images", pictures=[*sheets.values()])] if sheets else []
     return Page(
         title=f"Study {study['study']}",
-        summary=[*sentences(main, tables[main]), *_degenerate(diagnostics)],
-        sections=[*own, *([sheets] if sheets.pictures else []), _provenance(provenance)],
+        summary=[*told, *warning(tables), *_degenerate(diagnostics)],
+        sections=[*own, *images, _provenance(provenance)],
         files=files(results / "tables"),
         examples=_examples(results, study["networks"]),
         details={"The study": _pretty(study)},
     )
+
+
+def _verdicts(results: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Return the verdicts on the gains of the experiments that were audited."""
+    paths = {name: results / f"tables/{name}_verdicts.parquet" for name in names}
+    return {name: read_table(path) for name, path in paths.items() if path.is_file()}
 
 
 def _degenerate(diagnostics: Iterable[Path]) -> list[str]:
@@ -196,19 +210,41 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def _experiment(
-    results: Path, name: str, table: pd.DataFrame, names: Iterable[str]
+    results: Path,
+    name: str,
+    table: pd.DataFrame,
+    names: Iterable[str],
+    judged: pd.DataFrame | None,
 ) -> list[Section]:
-    """Return the sections of an experiment: its numbers, and if it was checked, its checks."""
+    """Return the sections of an experiment: its numbers; before them its audit, behind them its checks."""
     summary = summary_of(results, name, table)
+    drawn = _pictures(results / "figures", name, names)
+    audit = [] if judged is None else [_audit(name, judged, drawn.pop("audit", None))]
     section = Section(
         id=f"experiment-{name}",
         title=f"Experiment {name}",
         text=[_uncertainty(summary)],
         explorer=explorer(summary, TITLES),
-        pictures=_pictures(results / "figures", name, names),
+        pictures=[*drawn.values()],
     )
     report = results / f"checks/{name}.json"
-    return [section, *([_checks(name, report)] if report.is_file() else [])]
+    return [*audit, section, *([_checks(name, report)] if report.is_file() else [])]
+
+
+def _audit(name: str, judged: pd.DataFrame, drawn: Picture | None) -> Section:
+    return Section(
+        id=f"audit-{name}",
+        title=f"Audit of {name}",
+        text=[
+            "Each gain is that under attacks that look at one draw of the noise a gradient → that under the "
+            "competent attacker, the worst of all attacks on each image, with its 95% interval, and the "
+            "verdict. docs/audit.md explains both attackers and the verdicts."
+        ],
+        grids=[
+            grid("Gains in accuracy, and what is left of them", remainders(judged), folded=False)
+        ],
+        pictures=[drawn] if drawn else [],
+    )
 
 
 def _uncertainty(summary: pd.DataFrame) -> str:
@@ -326,14 +362,14 @@ def _provenance(provenance: Mapping[str, Any]) -> Section:
     )
 
 
-def _pictures(folder: Path, experiment: str = "", names: Iterable[str] = ()) -> list[Picture]:
-    """Return the figures of a folder, of one experiment if it is named; the page has its own heatmaps."""
-    found = []
+def _pictures(folder: Path, experiment: str = "", names: Iterable[str] = ()) -> dict[str, Picture]:
+    """Return the figures of a folder by kind, of one experiment if it is named, but for heatmaps."""
+    found = {}
     for path in sorted(folder.glob("*.png")):
         owner = max((n for n in names if path.stem.startswith(f"{n}_")), key=len, default="")
         kind = path.stem.removeprefix(f"{experiment}_")
         if owner == experiment and kind not in TITLES:
-            found.append(Picture(path.read_bytes(), _title(kind, experiment)))
+            found[kind] = Picture(path.read_bytes(), _title(kind, experiment))
     return found
 
 
@@ -344,6 +380,7 @@ def _title(kind: str, experiment: str) -> str:
 
 
 _FIGURES = {
+    "audit": "Accuracy by the attacker's effort and knowledge, and what is left of the gains",
     "strength": "Accuracy against the strength of the modification, by arm",
     "attack_transfer": "Accuracy under attacks against ε, by source",
     "fixed_strength": "Accuracy against the strength of the modification, by arm and source of one strength",

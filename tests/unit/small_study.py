@@ -1,4 +1,4 @@
-"""A transfer table of two sources, small enough to know its means."""
+"""Tables of a study of two sources, small enough to know their means, and of an audit."""
 
 import pandas as pd
 
@@ -36,3 +36,24 @@ def table(
         ]
     columns = ["source", "target", "accuracy", "arm", "tau", "trial"]
     return transfer_table([pd.DataFrame(rows, columns=columns).assign(**keys)])
+
+
+def judged(*rows: tuple[str, str, str, float, str, float, float, str]) -> pd.DataFrame:
+    """Return verdicts from arm, source, norm, ε, over, gain through one draw, gain left and verdict."""
+    columns = [
+        "arm",
+        "source",
+        "norm",
+        "epsilon",
+        "over",
+        "gain_one_draw",
+        "gain_competent",
+        "verdict",
+    ]
+    keys = {"study": "s", "network": "v2", "site": "L2", "tau": "2.0", "regime": "retrain"}
+    found = pd.DataFrame(rows, columns=columns).assign(**keys, n=50, trials=2, resampled="images")
+    for name in ("gain_one_draw", "gain_competent"):
+        found = found.assign(
+            **{f"{name}_low": found[name] - 0.02, f"{name}_high": found[name] + 0.03}
+        )
+    return found

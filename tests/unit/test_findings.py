@@ -1,10 +1,10 @@
-"""Every form of the three sentences: there is a gain, there is none, it is open, it was not measured."""
+"""Every form of the sentences: there is a gain, there is none, it is open, was not measured, was audited."""
 
 import numpy as np
 import pytest
 
-from noisetransfer.findings import decimal, gain, headline, sentences
-from small_study import table
+from noisetransfer.findings import decimal, gain, headline, remainders, sentences, warning
+from small_study import judged, table
 
 OWN, OTHER, COST = range(3)
 
@@ -74,6 +74,145 @@ def test_several_strengths_of_one_modification_are_no_transfer():
     weaker = {"contrast@5": "snow@3"}
     found = sentences("e", table().replace({"source": weaker, "target": weaker}))
     assert "was not measured" in found[OTHER]
+
+
+def renamed(snow, contrast):
+    """A table whose sources and targets have other names."""
+    names = {"snow@5": snow, "contrast@5": contrast}
+    return table().replace({"source": names, "target": names})
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "measured"),
+    [
+        ("auto_pgd_eot@0.1", "auto_pgd_eot.m5@0.1", False),
+        ("auto_pgd_eot.m5@0.1", "auto_pgd_eot.m50@0.2", False),
+        ("pgd@0.1", "random_noise@0.1", False),
+        ("random_noise@0.1", "pgd@0.1", True),
+        ("pgd@0.1", "auto_pgd@0.1", True),
+        ("cifar10_c.fog@3", "cifar10_c.snow@3", True),
+        ("paired.rain@1", "paired.dusk@1", True),
+    ],
+)
+def test_attacks_are_modifications_but_neither_their_budgets_nor_the_floor(
+    source, target, measured
+):
+    transfer = sentences("e", renamed(source, target))[OTHER]
+    assert ("was not measured" not in transfer) == measured
+
+
+def test_against_the_floor_there_is_nothing_to_gain():
+    floor = renamed("random_noise@0.1", "random_noise@0.2")
+    assert "was not measured" in sentences("e", floor)[OWN]
+    assert "(mean of 1 cell " in sentences("e", renamed("pgd@0.1", "random_noise@0.1"))[OWN]
+
+
+def test_no_noise_of_arm_full_is_no_measurement():
+    told = sentences("e", table().query("arm == 'identity'"))
+    assert all("not measured" in sentence for sentence in told)
+
+
+FULL = ("full", "pgd@0.1", "Linf", 0.1)
+AUDIT = judged(
+    ("full", "pgd@0.1", "L2", 0.05, "none", 0.3, 0.28, "holds"),
+    ("full", "pgd@0.2", "Linf", 0.2, "none", 0.08, 0.03, "open"),
+    (*FULL, "none", 0.47, 0.35, "shrinks"),
+    ("full", "pgd@0.3", "Linf", 0.3, "none", 0.1, 0.05, "shrinks"),
+    (*FULL, "identity", 0.2, 0.21, "holds"),
+    ("full", "pgd@0.04", "Linf", 0.04, "identity", -0.03, 0.01, "absent"),
+    ("diagonal", "pgd@0.1", "Linf", 0.1, "none", 0.26, 0.0, "vanishes"),
+)
+
+
+def test_an_audited_experiment_says_what_is_left_of_its_gains():
+    assert sentences("e", renamed("pgd@0.1", "auto_pgd_eot@0.1"), AUDIT) == [
+        "In experiment e, when a competent attacker takes the place of attacks through one draw of the "
+        "noise, the gain of arm full over no noise shrinks at ε = 0.1 (.47 → .35) and 0.3 (.10 → .05); "
+        "is open at ε = 0.2 (.08 → .03); holds at ε = 0.05 in L2 (.30 → .28).",
+        "Its gain over identity noise is absent at ε = 0.04 (−.03 → .01); holds at ε = 0.1 (.20 → .21).",
+        *sentences("e", table())[COST:],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("snow", "contrast", "own", "other"),
+    [
+        ("pgd@0.1", "auto_pgd_eot@0.1", False, False),
+        ("snow@5", "pgd@0.1", True, False),  # noise of snow under PGD is not told
+        ("snow@5", "contrast@5", True, True),
+    ],
+)
+def test_of_an_audit_the_other_sentences_are_about_what_is_no_attack(snow, contrast, own, other):
+    told = " ".join(sentences("e", renamed(snow, contrast), AUDIT))
+    assert ("covariance of a modification protects" in told) == own
+    assert ("The noise of one modification" in told) == other
+    assert "not measured" not in told
+
+
+def test_several_noises_in_a_ball_are_counted():
+    rows = [
+        (*FULL, "none", 0.4, 0.3, "shrinks"),
+        ("full", "fgm@0.1", *FULL[2:], "none", 0.4, 0.4, "holds"),
+        ("full", "square@0.1", *FULL[2:], "none", 0.4, 0.4, "holds"),
+    ]
+    over_none, over_identity, _ = sentences("e", renamed("pgd@0.1", "fgm@0.1"), judged(*rows))
+    assert "shrinks at ε = 0.1 (1 of 3 noises); holds at ε = 0.1 (2 of 3 noises)." in over_none
+    assert over_identity == "Its gain over identity noise was not measured."
+
+
+def test_what_is_left_is_a_row_for_every_noise_and_ball():
+    found = remainders(AUDIT)
+    assert list(found) == [
+        "arm",
+        "source",
+        "norm",
+        "ε",
+        "gain over no noise",
+        "gain over identity noise",
+    ]
+    assert found[["arm", "norm", "ε"]].to_numpy().tolist() == [
+        ["full", "Linf", "0.04"],
+        ["full", "Linf", "0.1"],
+        ["full", "Linf", "0.2"],
+        ["full", "Linf", "0.3"],
+        ["full", "L2", "0.05"],
+        ["diagonal", "Linf", "0.1"],
+    ]
+    assert found.iloc[1].tolist()[-2:] == [
+        ".47 → .35 [.33, .38], shrinks",
+        ".20 → .21 [.19, .24], holds",
+    ]
+    assert found["gain over identity noise"].isna().tolist() == [False, False, *[True] * 4]
+
+
+def test_what_all_noises_share_is_not_told():
+    found = remainders(AUDIT.query("over == 'none' and source == 'pgd@0.1' and norm == 'Linf'"))
+    assert list(found) == ["arm", "ε", "gain over no noise"]
+
+
+@pytest.mark.parametrize(
+    ("snow", "contrast", "warned"),
+    [
+        ("pgd@0.1", "fgm@0.1", True),
+        ("snow@5", "pgd.weak@0.1", True),
+        ("snow@5", "contrast@5", False),
+        ("snow@5", "random_noise@0.1", False),
+        ("pgd@0.1", "auto_pgd_eot.m5@0.1", False),
+        ("pgd@0.1", "auto_attack@0.1", False),
+    ],
+)
+def test_attacks_through_one_draw_alone_are_warned_of(snow, contrast, warned):
+    assert len(warning({"e": renamed(snow, contrast)})) == warned
+
+
+def test_one_warning_names_every_such_experiment():
+    hasty = renamed("pgd@0.1", "fgm@0.1")
+    tables = {"a": hasty, "b": table(), "c": hasty, "d": hasty.query("arm == 'none'")}
+    assert warning(tables) == [
+        "The attacks of experiments a and c look at one draw of the noise a gradient: gains against them "
+        "may be the attacker's failure (docs/audit.md)."
+    ]
+    assert warning({"a": hasty})[0].startswith("The attacks of experiment a look")
 
 
 def test_the_headline_is_the_experiment_that_answers_most():

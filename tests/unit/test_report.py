@@ -11,7 +11,7 @@ import pytest
 from noisetransfer.artifacts import write_json, write_table, write_tensors
 from noisetransfer.errors import StudyError
 from noisetransfer.report import Grid, Page, Section, of_study, png, render, without_intervals
-from small_study import table
+from small_study import judged, table
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -98,6 +98,34 @@ def test_verdicts_and_published_cells_are_shown(results):
     points = data_of(html)["plots"]["checks-transfer"]["data"][1]
     assert (points["x"], points["y"]) == ([0.2, 0.4], [0.3, 0.4])
     assert "c0ffee (edited since)" in html
+
+
+def test_an_audit_opens_the_page_and_stands_before_its_experiment(results):
+    rows = judged(("full", "snow@5", "Linf", 0.1, "none", 0.4, 0.3, "shrinks"))
+    write_table(results / "tables/matched_verdicts.parquet", rows)
+    picture = results / "figures/matched_audit.png"
+    picture.write_bytes((results / "figures/transfer_published_heatmap.png").read_bytes())
+    page = of_study(results)
+    sections = {section.id: section for section in page.sections}
+    order = list(sections)
+    assert order.index("audit-matched") == order.index("experiment-matched") - 1
+    audit = sections["audit-matched"]
+    assert audit.grids[0].rows == [["full", "0.1", ".40 → .30 [.28, .33], shrinks"]]
+    assert [one.title for one in audit.pictures] == [
+        "Accuracy by the attacker's effort and knowledge, and what is left of the gains, experiment matched"
+    ]
+    assert sections["experiment-matched"].pictures == []
+    assert page.summary[0].startswith("In experiment transfer, noise")  # the headline first
+    assert "gain of arm full over no noise shrinks at ε = 0.1 (.40 → .30)." in page.summary[3]
+    assert ".40 → .30 [.28, .33], shrinks</td>" in render(page)
+
+
+def test_the_page_warns_of_attacks_through_one_draw(results):
+    names = {"snow@5": "pgd@0.1"}
+    attacked = table().replace({"source": names, "target": names})
+    write_table(results / "tables/matched.parquet", attacked)
+    told = [line for line in of_study(results).summary if "look at one draw" in line]
+    assert told[0].startswith("The attacks of experiment matched look")
 
 
 def test_the_page_needs_nothing_else(results):

@@ -1,6 +1,6 @@
 """What budgets say of attacks: how many draws they look at, and which are the stronger by construction.
 
-Imports nothing heavy: the Snakefile reads it.
+And which attacks noises may be compared by. Imports nothing heavy: the Snakefile reads it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ from itertools import product
 from operator import le
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from noisetransfer.modifications import FLOOR
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pandas as pd
 
     Budget = Mapping[str, Any]
 
@@ -98,6 +102,31 @@ def through_one_draw(budget: Budget, l2: bool) -> bool:
 def averages(budget: Budget) -> bool:
     """Tell whether an attack sees the noise as it is, and more than one draw of it."""
     return budget.get("against") == "noisy" and budget["passes"] > 1
+
+
+def possible(budget: Budget) -> bool:
+    """Tell whether an attack is one, not noise at random, and does not know the noise that will score it."""
+    return budget["attack"] != FLOOR and budget.get("against") != "known_seed"
+
+
+def met_by_all(
+    attacked: pd.DataFrame, noise: Sequence[str], ball: Sequence[str]
+) -> pd.Series[bool]:
+    """Tell of which rows all noises that were attacked in the ball met the attack.
+
+    The worst of several attacks is lower the more they are, by chance alone.
+
+    Args:
+        attacked: a row or more for each noise and attack that it met: columns `noise`, `ball`, attack.
+        noise: columns that name a noise.
+        ball: columns that name a ball around images: norm and ε.
+    """
+    noises = attacked.groupby([*noise], observed=True).ngroup()
+    there, by_attack = (
+        noises.groupby([attacked[name] for name in names]).transform("nunique")
+        for names in (ball, [*ball, "attack"])
+    )
+    return by_attack == there
 
 
 def _effort(budget: Budget) -> tuple[int, ...]:

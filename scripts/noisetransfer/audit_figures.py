@@ -243,8 +243,9 @@ def _note(shown: pd.DataFrame, judged: pd.DataFrame) -> str:
     return textwrap.fill(
         f"Mean over {trials} trials of {n} images; noise shaped by {sources}. Rings: least effort after "
         "which more lowers the accuracy by no more than .01. Bars by attacker: from the share of images that "
-        "ten draws get right, each of them, to the accuracy of one draw. Gains: hollow, under attacks "
-        "through one draw a gradient; filled, under the worst of all attacks on each image; with 95% "
-        f"intervals, resampled {resampled}.",
+        "ten draws get right, each of them, to the accuracy of one draw; worst of the attacks that all "
+        "noises met there. Gains: hollow, under attacks through one draw a gradient; filled, under the "
+        "worst of all attacks that a noise and its reference met, on each image; with 95% intervals, "
+        f"resampled {resampled}.",
         175,
     )

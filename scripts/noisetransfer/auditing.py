@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-from noisetransfer.attack_order import through_one_draw
+from noisetransfer.attack_order import met_by_all, possible, through_one_draw
 from noisetransfer.errors import StudyError
 from noisetransfer.intervals import CONFIDENCE
-from noisetransfer.modifications import FLOOR, L2, MODIFICATIONS
+from noisetransfer.modifications import L2, MODIFICATIONS
 from noisetransfer.randomness import key
 from noisetransfer.regimes import without_noise
 from noisetransfer.statistics import CELL
@@ -98,31 +98,34 @@ def _all_right(right: NDArray[Any], k: NDArray[Any], tries: int) -> NDArray[np.f
 def worst_cases(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFrame:
     """Return the worst of several attacks on each image, as attacks of the names ONE_DRAW and COMPETENT.
 
+    Of attacks that all noises met that were attacked in a ball (`attack_order.met_by_all`).
+
     Args:
         found: as from `attacked`.
         budgets: as of `attacked`.
 
     Returns:
-        columns as of `found`: the least right, single and all_right of the attacks in a ball.
+        columns as of `found`: the least right, single and all_right of the attacks in a ball; no rows of an
+        attacker where there is none of his that all met.
     """
-    keys = [*NOISE, *_BALL, "image"]
+    keys, attackers = [*NOISE, *_BALL, "image"], _attackers(budgets)
+    real = found[found["attack"].isin(attackers[COMPETENT])]
+    fair = real[met_by_all(real, NOISE, _BALL)]
     parts = []
-    for name, attacks in _attackers(budgets).items():
-        own = found[found["attack"].isin(attacks)]
+    for name, attacks in attackers.items():
+        own = fair[fair["attack"].isin(attacks)]
         least = own.groupby(keys, observed=True)[["right", "single", "all_right"]].min()
         parts.append(least.reset_index().assign(attack=name))
     return pd.concat(parts, ignore_index=True)[found.columns]
 
 
 def _attackers(budgets: Mapping[str, Budget]) -> dict[str, set[str]]:
-    """Return the attacks that each of the two attackers runs."""
-    attacks = {name: own for name, own in budgets.items() if own["attack"] != FLOOR}
-    return {
-        ONE_DRAW: {
-            n for n, own in attacks.items() if through_one_draw(own, _norm(own["attack"]) == "L2")
-        },
-        COMPETENT: {n for n, own in attacks.items() if own.get("against") != "known_seed"},
+    """Return the attacks that each of the two attackers runs: the second those of the first too."""
+    attacks = {name: own for name, own in budgets.items() if possible(own)}
+    one_draw = {
+        name for name, own in attacks.items() if through_one_draw(own, _norm(own["attack"]) == "L2")
     }
+    return {ONE_DRAW: one_draw, COMPETENT: set(attacks)}
 
 
 def audit_table(found: pd.DataFrame, budgets: Mapping[str, Budget]) -> pd.DataFrame:

@@ -91,6 +91,35 @@ def test_the_worst_case_is_taken_image_by_image():
     assert accuracy.to_dict() == {"one_draw": 0.75, "competent": 0.5}
 
 
+def test_the_worst_is_of_attacks_that_all_met_in_a_ball():
+    """Otherwise the noise that more attacks were tried on would seem the weaker."""
+    frames = [
+        records("pgd@0.1", range(50)),
+        records("auto_pgd_eot.m1@0.1", range(40, 100)),
+        records("auto_pgd_eot@0.1", range(150)),
+        identity("pgd@0.1", range(60)),
+        identity("auto_pgd_eot.m1@0.1", range(80)),
+        # elsewhere, or under none that counts
+        records("auto_pgd_eot@0.2", range(30)),
+        none("random_noise@0.1", range(10)),
+        none("auto_pgd_eot.known@0.1", range(150)),
+    ]
+    found = worst_cases(attacked(pd.concat(frames), BUDGETS), BUDGETS)
+    accuracy = found.groupby(["epsilon", "arm", "attack"])["right"].mean()
+    assert accuracy.to_dict() == {
+        (0.1, "full", "one_draw"): 0.75,
+        (0.1, "full", "competent"): 0.5,
+        (0.1, "identity", "one_draw"): 0.7,
+        (0.1, "identity", "competent"): 0.6,
+        (0.2, "full", "competent"): 0.85,
+    }
+
+
+def test_noises_that_met_no_attack_in_common_have_no_worst():
+    frames = [records("pgd@0.1", range(50)), identity("auto_pgd_eot@0.1", range(60))]
+    assert worst_cases(attacked(pd.concat(frames), BUDGETS), BUDGETS).empty
+
+
 @pytest.mark.parametrize(
     ("adaptive", "word"),
     [(range(60), "holds"), (range(100), "shrinks"), (range(150), "vanishes")],

@@ -245,7 +245,7 @@ def _note(shown: pd.DataFrame, judged: pd.DataFrame) -> str:
         "which more lowers the accuracy by no more than .01. Bars by attacker: from the share of images that "
         "ten draws get right, each of them, to the accuracy of one draw; worst of the attacks that all "
         "noises met there. Gains: hollow, under attacks through one draw a gradient; filled, under the "
-        "worst of all attacks that a noise and its reference met, on each image; with 95% intervals, resampled "
-        f"{resampled}.",
+        "worst of all attacks that a noise and its reference met, on each image; with 95% intervals, "
+        f"resampled {resampled}.",
         175,
     )

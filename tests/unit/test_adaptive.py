@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 from functools import cache
+from itertools import repeat
 
 import numpy as np
 import pytest
@@ -80,7 +81,11 @@ def test_networks_without_noise_take_one_pass_for_all_draws(crowd, name):
         **{**BUDGETS[name], "passes": 50},
     )
     assert set(numbers) == {0}
-    assert torch.equal(found, expected)
+    compared = slice(None)
+    if name in LIBRARY:  # it leaves alone whom it does not fool, if it knows that there is no noise
+        compared = (found != crowd.images).flatten(2).any(-1)
+        assert compared.any()
+    assert torch.equal(found[compared], expected[compared])
 
 
 @every_adaptive_attack
@@ -89,10 +94,7 @@ def test_the_mean_loss_grows_under_other_draws(noisy, name):
     fresh = range(10**6, 10**6 + 40)
     clean = noisy.shared(noisy.images)
     gain = mean_losses(noisy, name, found, fresh) - mean_losses(noisy, name, clean, fresh)
-    if name in LIBRARY:  # it leaves alone whom one draw misclassifies
-        assert gain.mean() > 0.1
-    else:
-        assert (gain.mean(1) > 0).all()
+    assert (gain.mean(1) > 0).all()
 
 
 @every_adaptive_attack
@@ -570,6 +572,58 @@ def test_auto_attack_finds_as_much_as_the_library_and_leaves_the_generators_alon
     assert (found[~right[0]] != images[~right[0]]).flatten(1).any(1).all()
     for batch in (slice(0, 7), slice(7, 20)):
         torch.testing.assert_close(run(batch), found[batch], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["auto_attack", "auto_attack_l2"])
+@pytest.mark.parametrize("lucky", [None, 0], ids=["none fools", "the first draw fools"])
+def test_with_noise_auto_attack_goes_uphill_with_every_image(crowd, name, lucky):
+    """Also with those that no draw, or a draw before the attack, misclassifies."""
+    near = replace(crowd.some(slice(2, 3)), noise=1e-3, epsilon=(0.005,))
+    near = replace(near, labels=near.logits(near.shared(near.images), 0)[0].argmax(-1))
+
+    def logits(points, number):
+        own = near.logits(points, number)
+        return -own if number == lucky else own
+
+    found, _ = near.attacked(name, logits, **{**BUDGETS[name], "steps": 10})
+    assert near.correct(found).all()
+    before, after = (
+        losses(near.logits(near.shared(points), 1), near.labels, "dlr")
+        for points in (near.images, found)
+    )
+    assert (after > before).all()
+
+
+@pytest.mark.parametrize(("noisy", "expected"), [(True, [1, 2, 2]), (False, [0, 2, 0])])
+def test_an_image_ends_where_auto_attack_first_finds_it_misclassified(noisy, expected):
+    """Of three that are so from the beginning, in the second part, and never."""
+    from noisetransfer.auto_attack import _attacked
+
+    class Judge:
+        images, labels = torch.zeros(3, 1, 1, 1), torch.tensor([0, 2, 3])
+
+        @staticmethod
+        def fooled(points, labels):
+            return points.flatten() >= labels
+
+    parts = [lambda images, *_, place=place: images + place for place in (1, 2)]
+    found = _attacked(Judge, parts, repeat(Judge.images), noisy)
+    assert found.flatten().tolist() == expected
+
+
+def test_a_part_begins_at_its_start_and_ends_where_it_last_fooled_else_at_its_best():
+    from noisetransfer.auto_attack import _climb
+
+    class Climber:
+        def init_hyperparam(self, images):
+            pass
+
+        def attack_single_run(self, images, _, x_init):
+            right = torch.tensor([True, False])
+            return x_init + 1, right, None, x_init + 2  # best and last
+
+    images = torch.zeros(2, 1, 1, 1)
+    assert _climb(Climber(), 0, images, None, images + 10).flatten().tolist() == [11, 12]
 
 
 def test_auto_attack_refuses_what_the_library_cannot_do(crowd):

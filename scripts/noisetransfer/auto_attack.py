@@ -66,19 +66,23 @@ def auto_attack(
     """AutoAttack of pyautoattack 0.2.0, network by network.
 
     `standard`: APGD on the cross-entropy, APGD and FAB aimed at wrong classes, Square; each on the images
-    that are still classified correctly. `rand`: APGD on the cross-entropy, then on the difference of logits
-    ratio. An image ends at the first point by which it is found misclassified, else it stays clean.
+    that are still classified correctly. An image ends at the first point by which it is found misclassified,
+    else it stays clean. `rand`: APGD on the cross-entropy, then on the difference of logits ratio; without
+    noise, it ends as in `standard`.
+
+    With noise all images are attacked, and end at a point that APGD reached: that of the first part if one
+    draw finds it misclassified, else that of the second, for losses of two kinds cannot be compared. A part's
+    point is the last on its way that a draw misclassified, else that of the highest loss. (The library leaves
+    an image clean that one draw misclassified before, or none did on the way. Scored with other draws, both
+    are mostly right: the accuracy would be above what the library itself prints.) As in the library, single
+    draws judge: the highest loss, and whether a point fools, hang on one each (of the loss, the last of its
+    gradient). `auto_pgd_eot` judges by means.
 
     What is keyed: the start of each APGD, by network and image; the tiles and signs of Square, by network,
     common to its images (in the library each image has signs of its own); the noise, by query and image.
     FAB draws nothing. So nothing depends on batches, their order, or other networks of the stack, and the
     global generators stay as they are. Rounding does depend on the batch, as in all attacks: near a boundary
     it may turn a sign. The draws are not those of the library for the same seed.
-
-    With noise the library judges by single draws, and so does `rand`: whether the clean image is left alone,
-    the best loss, and whether a point fools, hang each on one draw (of the loss, the last of its gradient).
-    The images are scored with other draws, under which a clean image that one draw misclassified is mostly
-    right: an accuracy above what the library itself would print. `auto_pgd_eot` judges by means.
 
     All networks of a stack are asked for each; only that of one is used: give stacks of one network.
 
@@ -125,7 +129,7 @@ def auto_attack(
                 "device": images.device,
             }
             starts = _starts(network, ball, radius, draws)
-            found.append(_attacked(network, build(network, common, **budget), starts, steady))
+            found.append(_attacked(network, build(network, common, **budget), starts, not steady))
     return ball.around(images, epsilon).project(torch.stack(found).to(images))
 
 
@@ -165,24 +169,24 @@ class _Network:
 
 
 Part = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
-"""An attack of the library: (clean images, labels, starts) → points, clean where it found none."""
+"""An attack of the library: (clean images, labels, starts) → points, whether they fool or not."""
 
 
 def _attacked(
-    network: _Network, parts: Sequence[Part], starts: Iterator[Tensor], steady: bool
+    network: _Network, parts: Sequence[Part], starts: Iterator[Tensor], noisy: bool
 ) -> Tensor:
-    """Run one attack after another, each on the images that are left, (B, C, H, W)."""
+    """Run one attack after another, each on the images that are left, (B, C, H, W); with noise on all."""
     images, labels = network.images, network.labels
-    found, left = images.clone(), ~network.fooled(images, labels)
+    found, left = images.clone(), ~network.fooled(images, labels) | noisy
     for run, start in zip(parts, starts, strict=False):
-        chosen = left if steady else left | True
+        chosen = left | noisy
         if not chosen.any():
             break
         points = images.clone()
         points[chosen] = run(images[chosen], labels[chosen], start[chosen])
         fooled = left.clone()
         fooled[chosen] &= network.fooled(points[chosen], labels[chosen])
-        found = choose(fooled, points, found)
+        found = choose(left if noisy else fooled, points, found)
         left = left & ~fooled
     return found
 
@@ -227,8 +231,8 @@ def _climb(attack: Any, rank: int, images: Tensor, labels: Tensor, start: Tensor
     attack.init_hyperparam(images)
     if rank:
         attack.y_target = attack.model(images).argsort(dim=1)[:, -rank]
-    _, right, _, last = attack.attack_single_run(images, labels, x_init=start)
-    return choose(right, images, last)
+    best, right, _, last = attack.attack_single_run(images, labels, x_init=start)
+    return choose(right, best, last)
 
 
 def _startless(attack: Any) -> Part:

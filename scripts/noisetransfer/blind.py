@@ -68,7 +68,9 @@ def square(
     """Gradient-free search by vertical stripes, then square tiles (Andriushchenko et al. 2020), L∞.
 
     A proposal is kept where its mean loss is higher than that of the point before, both under the same M
-    draws; each proposal is compared under draws of its own, so that none stays for lucky ones.
+    draws; each proposal is compared under draws of its own, so that none stays for lucky ones. The
+    stripes, too, stay only where they help (as in ART; AutoAttack begins there in any case, which fools a few
+    more images in a few hundred steps).
 
     Args:
         expectation: as of `adaptive.pgd`.

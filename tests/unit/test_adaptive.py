@@ -1,8 +1,9 @@
 """Attacks that average over noise; the table of `test_attacks.py` tests them, too."""
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain, count, repeat
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from crowds import BUDGETS, SHAPE, Keyed, three
-from noisetransfer.attack_parts import Box, Sphere
+from noisetransfer.attack_parts import Box, Sphere, checkpoints
 from noisetransfer.attacks import ATTACKS
 from noisetransfer.errors import StudyError
 from noisetransfer.expectation import Expectation, losses
@@ -80,7 +81,11 @@ def test_networks_without_noise_take_one_pass_for_all_draws(crowd, name):
         **{**BUDGETS[name], "passes": 50},
     )
     assert set(numbers) == {0}
-    assert torch.equal(found, expected)
+    compared = slice(None)
+    if name in LIBRARY:  # it leaves alone whom it does not fool, if it knows that there is no noise
+        compared = (found != crowd.images).flatten(2).any(-1)
+        assert compared.any()
+    assert torch.equal(found[compared], expected[compared])
 
 
 @every_adaptive_attack
@@ -89,10 +94,7 @@ def test_the_mean_loss_grows_under_other_draws(noisy, name):
     fresh = range(10**6, 10**6 + 40)
     clean = noisy.shared(noisy.images)
     gain = mean_losses(noisy, name, found, fresh) - mean_losses(noisy, name, clean, fresh)
-    if name in LIBRARY:  # it leaves alone whom one draw misclassifies
-        assert gain.mean() > 0.1
-    else:
-        assert (gain.mean(1) > 0).all()
+    assert (gain.mean(1) > 0).all()
 
 
 @every_adaptive_attack
@@ -151,11 +153,17 @@ class Counted:
     """An expectation that keeps what was asked: (whether for a gradient, number of the draw)."""
 
     def __init__(self, crowd):
-        self.crowd, self.asked, self.shared_runs = crowd, [], 0
+        self.crowd, self.asked, self.shared_runs, self.backward_runs = crowd, [], 0, 0
 
     def shared(self, points):
         self.shared_runs += 1
-        return points.tanh()
+        found = points.tanh()
+        if found.requires_grad:
+            found.register_hook(self._back)
+        return found
+
+    def _back(self, gradient):
+        self.backward_runs += 1
 
     def passed(self, values, number):
         self.asked.append((values.requires_grad and torch.is_grad_enabled(), number))
@@ -182,6 +190,13 @@ def test_each_gradient_has_draws_of_its_own_and_what_they_share_runs_once(noisy,
     compared = [number for with_gradient, number in counted.asked if not with_gradient]
     assert set(compared) == set(range(5))
     assert counted.shared_runs == steps * restarts + 1 + 2 * restarts
+
+
+@MEANS
+def test_a_gradient_goes_back_once_through_what_its_draws_share(noisy, mean):
+    counted = Counted(noisy)
+    counted.attacked("pgd_eot", passes=5, mean=mean, steps=3, restarts=1)
+    assert counted.backward_runs == 3
 
 
 def test_square_compares_two_points_under_draws_of_their_own(noisy):
@@ -225,26 +240,73 @@ def test_the_gradient_is_the_mean_of_those_of_single_draws(noisy, name, mean, lo
 # the best point
 
 
-def plain_pgd(crowd, s, i, name, start, steps, step_size):
-    """PGD on one image and one network without noise: the point of the highest loss of all it passes."""
-    network, epsilon = crowd.networks[s], float(crowd.radii(name)[s])
-    image, label = crowd.images[i], crowd.labels[i]
-    point, points = start.clone(), []
-    for _ in range(steps):
+@dataclass
+class Alone:
+    """One image, and one network without noise."""
+
+    network: torch.nn.Module
+    image: torch.Tensor
+    label: torch.Tensor
+    epsilon: float
+    l2: bool
+    loss: str
+
+    @classmethod
+    def of(cls, crowd, s, i, name, loss):
+        radius, label = float(crowd.radii(name)[s]), crowd.labels[i : i + 1]
+        return cls(crowd.networks[s], crowd.images[i], label, radius, "l2" in name, loss)
+
+    def height(self, point):
+        return losses(self.network(point[None])[None], self.label, self.loss)[0, 0]
+
+    def stepped(self, point, length):
+        """Return where a step leads, of a length in epsilons."""
         variable = point.clone().requires_grad_()
-        value = cross_entropy(network(variable[None]), label[None])
-        points.append((float(value.detach()), point))
-        (gradient,) = torch.autograd.grad(value, variable)
-        if "l2" in name:
-            point = point + step_size * epsilon * gradient / gradient.norm()
-            shift = point - image
-            point = image + shift * min(1.0, epsilon / float(shift.norm()))
-        else:
-            point = point + step_size * epsilon * gradient.sign()
-            point = point.clamp(image - epsilon, image + epsilon)
-        point = point.clamp(0, 1)
-    points.append((float(cross_entropy(network(point[None]), label[None])), point))
-    return max(points, key=lambda pair: pair[0])
+        (gradient,) = torch.autograd.grad(self.height(variable), variable)
+        direction = gradient / gradient.norm() if self.l2 else gradient.sign()
+        return self.inside(point + length * self.epsilon * direction)
+
+    def inside(self, point):
+        shift = point - self.image
+        if self.l2:
+            shift = shift * min(1.0, self.epsilon / float(shift.norm()))
+        return (self.image + shift.clamp(-self.epsilon, self.epsilon)).clamp(0, 1)
+
+
+def plain_pgd(alone, start, steps, step_size):
+    """The point of the highest loss of all it passes."""
+    points = [start]
+    for _ in range(steps):
+        points.append(alone.stepped(points[-1], step_size))
+    return max(points, key=alone.height)
+
+
+def plain_auto_pgd(alone, start, steps):
+    """Croce & Hein 2020, algorithm 1: the best point, and how often the step was halved."""
+    before = point = best = start
+    step, grown, halved, halvings, checked = 2.0, 0, False, 0, alone.height(start)
+    marks = checkpoints(steps)
+    for k in range(1, steps + 1):
+        share = 0.75 if k > 1 else 1.0
+        straight, drift = alone.stepped(point, step) - point, point - before
+        onward = alone.inside(point + share * straight + (1 - share) * drift)
+        grown += bool(alone.height(onward) > alone.height(point))
+        before, point = point, onward
+        best = max(best, point, key=alone.height)
+        if k in marks:
+            idle = not halved and alone.height(best) <= checked
+            halved = grown < 0.75 * marks[k] or idle
+            if halved:
+                step, before, point, halvings = step / 2, best, best, halvings + 1
+            grown, checked = 0, alone.height(best)
+    return best, halvings
+
+
+def random_starts(crowd, name, number):
+    ball = (Sphere if "l2" in name else Box).around(crowd.shared(crowd.images), crowd.radii(name))
+    uniform = Keyed(crowd.members, crowd.numbers).per_image(number, SHAPE).double()
+    shift = crowd.radii(name)[:, None, None, None, None] * ball.shift(uniform)
+    return ball.project(crowd.images + shift)
 
 
 @pytest.mark.parametrize("name", ["pgd_eot", "pgd_l2_eot"])
@@ -252,16 +314,30 @@ def test_pgd_equals_a_plain_implementation(crowd, name):
     """Of two starts, at the image and at random, the better one."""
     budget = {**BUDGETS[name], "steps": 7, "step_size": 0.4, "restarts": 2}
     found, _ = crowd.attacked(name, **budget)
-    ball = (Sphere if "l2" in name else Box).around(crowd.shared(crowd.images), crowd.radii(name))
-    uniform = Keyed(crowd.members, crowd.numbers).per_image(1, SHAPE).double()
-    shift = crowd.radii(name)[:, None, None, None, None] * ball.shift(uniform)
-    starts = ball.project(crowd.images + shift)
+    starts = random_starts(crowd, name, 1)
     for s, i in np.ndindex(3, 6):
-        both = [
-            plain_pgd(crowd, s, i, name, start, 7, 0.4) for start in (crowd.images[i], starts[s, i])
-        ]
-        _, expected = max(both, key=lambda pair: pair[0])
+        alone = Alone.of(crowd, s, i, name, "ce")
+        both = [plain_pgd(alone, start, 7, 0.4) for start in (crowd.images[i], starts[s, i])]
+        expected = max(both, key=alone.height)
         torch.testing.assert_close(found[s, i], expected, rtol=0, atol=1e-9)
+
+
+@LOSSES
+@pytest.mark.parametrize("name", ["auto_pgd_eot", "auto_pgd_l2_eot"])
+def test_auto_pgd_equals_a_plain_implementation(crowd, name, loss):
+    """With its momentum, its best point, and its steps that are halved there."""
+    some = crowd.some(numbers=slice(3, 6))
+    found, _ = some.attacked(
+        name, **{**BUDGETS[name], "mean": "losses", "loss": loss, "steps": 14, "restarts": 1}
+    )
+    starts, halvings = random_starts(some, name, 0), set()
+    for s, i in np.ndindex(3, 3):
+        alone = Alone.of(some, s, i, name, loss)
+        best, halved = plain_auto_pgd(alone, starts[s, i], 14)
+        halvings.add(halved)
+        expected = max(alone.image, best, key=alone.height)
+        torch.testing.assert_close(found[s, i], expected, rtol=0, atol=1e-9)
+    assert len(halvings) > 1, "not all are halved equally often"
 
 
 class Walk:
@@ -284,11 +360,12 @@ class Walk:
         return torch.stack([torch.zeros_like(value), value], -1)
 
 
+@pytest.mark.parametrize("name", ["pgd_eot", "auto_pgd_eot"])
 @pytest.mark.parametrize("passes", [1, 20])
-def test_a_lucky_pass_misleads_only_who_looks_at_one(passes):
+def test_a_lucky_pass_misleads_only_who_looks_at_one(name, passes):
     """20 draws: the point of the highest mean loss; 1 draw: not even near it."""
     walk = Walk(lucky_draw=passes)  # the first draw of the first gradient, at the image itself
-    found = ATTACKS["pgd_eot"].run(
+    found = ATTACKS[name].run(
         Expectation(lambda points: points, walk.passed),
         torch.full((1, 1, 1, 2, 2), 0.5, dtype=torch.float64),
         torch.zeros(1, dtype=torch.long),
@@ -382,7 +459,10 @@ def outcome(images):
     ("name", "norm", "epsilon"), [("auto_pgd_eot", "Linf", 0.06), ("auto_pgd_l2_eot", "L2", 0.9)]
 )
 def test_auto_pgd_is_as_strong_as_autoattacks(name, norm, epsilon, loss):
-    """On average over starts, which matter in L2; 100 steps, of which both halve at the same ones."""
+    """On average over starts, which matter in L2; 100 steps, of which both halve at the same ones.
+
+    Of four starts, the mean losses spread by .002 (ce) and .01 (dlr), and in L2 the images left by one.
+    """
     from pyautoattack.autopgd_base import APGDAttack
 
     network, images, labels = digits()
@@ -403,8 +483,8 @@ def test_auto_pgd_is_as_strong_as_autoattacks(name, norm, epsilon, loss):
         np.mean(values, axis=0) for values in (accuracies, heights)
     )
     assert 0.05 < their_accuracy < 0.95
-    assert our_accuracy <= their_accuracy + 0.5 / 60  # half an image
-    assert our_loss >= their_loss - 0.03
+    assert our_accuracy <= their_accuracy + (0.5 / 60 if norm == "L2" else 0)
+    assert our_loss >= their_loss - {"ce": 0.004, "dlr": 0.03}[loss]
 
 
 @pytest.mark.parametrize(
@@ -425,17 +505,32 @@ def test_pgd_is_as_strong_as_foolboxs(name, kind, epsilon):
     assert our_loss >= their_loss - 1e-4
 
 
-def test_square_is_as_strong_as_autoattacks():
+def test_square_is_autoattacks_given_the_same_draws():
+    """Theirs begins at the stripes; and leaves an image alone once it is fooled. The rest is the same."""
     from pyautoattack.square import SquareAttack
 
     network, images, labels = digits()
-    with torch.random.fork_rng(devices=[]):
-        attack = SquareAttack(network, n_queries=50, eps=0.12, seed=0, device="cpu")
-        theirs = attack.perturb(images, labels)
-    found = ours("square_eot", 0.12, loss="margin", steps=50, share=0.8)
-    (our_accuracy, *_), (their_accuracy, *_) = outcome(found), outcome(theirs)
-    assert 0.05 < their_accuracy < 0.95
-    assert our_accuracy <= their_accuracy + 1.5 / 60
+    draws = Keyed([0], list(range(60)))
+    stripes = (draws.per_image(0, (1, 1, 28))[0] >= 0.5).float() * 2 - 1
+    clean, striped = (
+        losses(network(points)[None], labels, "margin")[0]
+        for points in (images, (images + 0.12 * stripes).clamp(0, 1))
+    )
+    stripes[striped <= clean] = 0  # ours begins there if they help
+    tiles = (draws.common(trial, 3)[0] for trial in count(1))
+    numbers = chain.from_iterable(tiles)  # row, column, sign
+    attack = SquareAttack(network, n_queries=100, eps=0.12, device="cpu")
+    attack.random_int = lambda low, high: (low + (high - low) * next(numbers)).long()
+    attack.random_choice = lambda shape: (
+        stripes if len(shape) == 4 else (next(numbers) >= 0.5).float() * 2 - 1
+    )
+    attack.init_hyperparam(images)
+    _, theirs = attack.attack_single_run(images, labels)
+    found = ours("square_eot", 0.12, loss="margin", steps=100, share=0.8)
+    fooled, expected = (network(points).argmax(1) != labels for points in (found, theirs))
+    assert torch.equal(fooled, expected)
+    assert 5 < fooled.sum() < 55
+    torch.testing.assert_close(found[~fooled], theirs[~fooled], rtol=0, atol=1e-6)
 
 
 def by_labels(network, images, labels, **budget):
@@ -536,40 +631,110 @@ def test_the_versions_are_those_of_the_library():
             assert (theirs.square.n_queries, theirs.fab.n_iter) == (usual.queries, usual.steps)
 
 
-def test_auto_attack_finds_as_much_as_the_library_and_leaves_the_generators_alone():
-    """The standard version; where it finds nothing, the image stays."""
+def standard(network, norm, epsilon, seed, steps):
+    """The library's own, with two wrong classes and 20 tiles; it makes its schedule for 100 steps."""
     from pyautoattack import AutoAttack
 
+    attack = AutoAttack(network, eps=epsilon, norm=norm, version="standard", seed=seed)
+    for own in (attack.apgd, attack.apgd_targeted):
+        shares = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
+        own.n_iter_2, own.n_iter_min, own.size_decr = shares
+        own.n_iter = steps
+    attack.fab.n_iter, attack.square.n_queries = steps, 20
+    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = 2
+    return attack
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "epsilon"), [("auto_attack", "Linf", 0.06), ("auto_attack_l2", "L2", 0.9)]
+)
+def test_auto_attack_finds_as_much_as_the_library_and_leaves_the_generators_alone(
+    name, norm, epsilon
+):
+    """The standard version, on average over starts; where it finds nothing, the image stays."""
     network, images, labels = digits()
     images, labels = images[:20], labels[:20]
-    budget = {"steps": 8, "targets": 2, "queries": 20, "passes": 20, "version": "auto"}
+    budget = {"steps": 12, "targets": 2, "queries": 20, "passes": 20, "version": "auto"}
 
-    def run(chosen=slice(None)):
-        return ATTACKS["auto_attack"].without_noise(
+    def run(number, chosen=slice(None)):
+        return ATTACKS[name].without_noise(
             lambda points, _: network(points[0])[None],
             images[chosen][None],
             labels[chosen],
-            epsilon=torch.tensor([0.06]),
-            draws=Keyed([0], list(range(20))[chosen]),
+            epsilon=torch.tensor([epsilon]),
+            draws=Keyed([number], list(range(20))[chosen]),
             against="noisy",
             **budget,
         )[0]
 
+    def right(points):
+        return network(points).argmax(1) == labels
+
     before = torch.random.get_rng_state()
-    found = run()
+    found = [run(number) for number in range(4)]
     assert torch.equal(torch.random.get_rng_state(), before)
-    torch.manual_seed(0)
-    attack = AutoAttack(network, eps=0.06, version="standard", seed=0)
-    attack.apgd.n_iter = attack.apgd_targeted.n_iter = attack.fab.n_iter = 8
-    attack.square.n_queries = 20
-    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = 2
-    theirs, _ = attack.run_standard_evaluation(images, labels)
-    right = [network(x).argmax(1) == labels for x in (found, theirs)]
-    assert 0 < int(right[0].sum()) <= int(right[1].sum()) + 1 < 20
-    assert torch.equal(found[right[0]], images[right[0]])
-    assert (found[~right[0]] != images[~right[0]]).flatten(1).any(1).all()
+    with torch.random.fork_rng(devices=[]):
+        attacks = [standard(network, norm, epsilon, seed, 12) for seed in range(4)]
+        theirs = [attack.run_standard_evaluation(images, labels)[0] for attack in attacks]
+    left, expected = (sum(int(right(own).sum()) for own in all_) for all_ in (found, theirs))
+    assert 0 < left <= expected < 4 * 20
+    first, robust = found[0], right(found[0])
+    assert torch.equal(first[robust], images[robust])
+    assert (first[~robust] != images[~robust]).flatten(1).any(1).all()
     for batch in (slice(0, 7), slice(7, 20)):
-        torch.testing.assert_close(run(batch), found[batch], rtol=0, atol=1e-5)
+        torch.testing.assert_close(run(0, batch), first[batch], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["auto_attack", "auto_attack_l2"])
+@pytest.mark.parametrize("lucky", [None, 0], ids=["none fools", "the first draw fools"])
+def test_with_noise_auto_attack_goes_uphill_with_every_image(crowd, name, lucky):
+    """Also with those that no draw, or a draw before the attack, misclassifies."""
+    near = replace(crowd.some(slice(2, 3)), noise=1e-3, epsilon=(0.005,))
+    near = replace(near, labels=near.logits(near.shared(near.images), 0)[0].argmax(-1))
+
+    def logits(points, number):
+        own = near.logits(points, number)
+        return -own if number == lucky else own
+
+    found, _ = near.attacked(name, logits, **{**BUDGETS[name], "steps": 10})
+    assert near.correct(found).all()
+    before, after = (
+        losses(near.logits(near.shared(points), 1), near.labels, "dlr")
+        for points in (near.images, found)
+    )
+    assert (after > before).all()
+
+
+@pytest.mark.parametrize(("noisy", "expected"), [(True, [1, 2, 2]), (False, [0, 2, 0])])
+def test_an_image_ends_where_auto_attack_first_finds_it_misclassified(noisy, expected):
+    """Of three that are so from the beginning, in the second part, and never."""
+    from noisetransfer.auto_attack import _attacked
+
+    class Judge:
+        images, labels = torch.zeros(3, 1, 1, 1), torch.tensor([0, 2, 3])
+
+        @staticmethod
+        def fooled(points, labels):
+            return points.flatten() >= labels
+
+    parts = [lambda images, *_, place=place: images + place for place in (1, 2)]
+    found = _attacked(Judge, parts, repeat(Judge.images), noisy)
+    assert found.flatten().tolist() == expected
+
+
+def test_a_part_begins_at_its_start_and_ends_where_it_last_fooled_else_at_its_best():
+    from noisetransfer.auto_attack import _climb
+
+    class Climber:
+        def init_hyperparam(self, images):
+            pass
+
+        def attack_single_run(self, images, _, x_init):
+            right = torch.tensor([True, False])
+            return x_init + 1, right, None, x_init + 2  # best and last
+
+    images = torch.zeros(2, 1, 1, 1)
+    assert _climb(Climber(), 0, images, None, images + 10).flatten().tolist() == [11, 12]
 
 
 def test_auto_attack_refuses_what_the_library_cannot_do(crowd):
@@ -607,6 +772,26 @@ def test_attacks_come_in_the_order_of_their_strength():
     accuracies = [outcome(images)[0] for images in found.values()]
     assert accuracies == sorted(accuracies, reverse=True)
     assert len(set(accuracies)) == 3
+
+
+# budgets
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (ADAPTIVE, {"against": "noisy", "passes": 20}),
+        (["pgd_eot", "pgd_l2_eot"], {"steps": 100, "step_size": 0.25, "random_start": True}),
+        (["auto_pgd_eot", "auto_pgd_l2_eot"], {"steps": 100, "step_size": 2.0}),
+        (WITH_GRADIENTS, {"loss": "ce", "mean": "losses", "restarts": 1}),
+        (["square_eot"], {"loss": "margin", "mean": "losses", "steps": 5000}),
+        (["rays_eot"], {"decision": "majority", "steps": 5000}),
+        (["auto_attack", "auto_attack_l2"], {"version": "auto", "steps": 100, "queries": 5000}),
+    ],
+)
+def test_who_says_nothing_attacks_patiently(names, expected):
+    for name in names:
+        assert expected.items() <= ATTACKS[name].budget().model_dump().items()
 
 
 # losses

@@ -15,6 +15,7 @@ from noisetransfer.artifacts import (
 )
 from noisetransfer.checks import Check, evaluate
 from noisetransfer.commandline import parser, run
+from noisetransfer.errors import StudyError
 from noisetransfer.gates import COLUMNS, as_asked, counts, gates
 from noisetransfer.record_parts import parts
 
@@ -37,8 +38,13 @@ def gates_of(args: argparse.Namespace) -> list[Check]:
         return []
     # in parts, and of some columns alone: the table was made of the same records and verified them whole
     read = chain.from_iterable(parts(path, COLUMNS) for path in args.records)
-    probed = [as_asked(read_table(args.probes))] if args.probes else []
-    return [*gates(counts(read, args.budgets), args.budgets), *probed]
+    found = gates(counts(read, args.budgets), args.budgets)
+    found += as_asked(read_table(args.probes)) if args.probes else []
+    if not found:
+        raise StudyError(
+            "gates: no two attacks met in a cell, and no network was noisy; set gates: false"
+        )
+    return found
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from noisetransfer.arms import UNSCALED
 from noisetransfer.artifacts import read_tensors, write_table
@@ -17,11 +18,14 @@ from noisetransfer.commandline import (
     parser,
     run,
 )
+from noisetransfer.cuts import Cut
 from noisetransfer.devices import device
 from noisetransfer.evaluation import NoisyNetworks
+from noisetransfer.linear import linear_map
+from noisetransfer.loading import read_bases
 from noisetransfer.nearest import spread
 from noisetransfer.networks import pixels
-from noisetransfer.probing import gradients, moments, probe_rows
+from noisetransfer.probing import Asked, gradients, moments, probe_rows
 from noisetransfer.stages import row_names
 from noisetransfer.tested import noise_of, noisy_networks
 
@@ -33,23 +37,31 @@ def main(args: argparse.Namespace) -> None:
     chosen = spread(len(every["labels"]), min(args.images, len(every["labels"])))
     data = {name: every[name][chosen].to(target) for name in ("images", "labels", "indices")}
     found = []
-    networks = noisy_networks(args, target, at_logits=False)
-    for place, (trial, own) in enumerate(zip(args.trials, networks, strict=True)):
-        found += [row | {"trial": trial} for row in probed(own, data, args, place)]
+    networks = noisy_networks(args, target)
+    cuts = read_bases(args.network, len(args.trials)).cut(args.site, torch.device("cpu"))
+    for place, (trial, own, cut) in enumerate(zip(args.trials, networks, cuts, strict=True)):
+        asked = asked_for(args, place, own, cut)
+        more = {"trial": trial, "noise_at": "logits" if asked.linear else "site"}
+        found += [row | more for row in probed(own, asked, data, args)]
     keys = {"study": args.study, "network": args.name, "site": args.site, "tau": args.tau}
     write_table(args.output, pd.DataFrame(found).assign(**keys, regime=args.regime))
 
 
-def probed(
-    networks: NoisyNetworks, data: dict[str, torch.Tensor], args: argparse.Namespace, place: int
-) -> list[dict[str, Any]]:
-    seen = gradients(
-        networks, pixels(data["images"]), data["labels"], data["indices"], draws=args.draws
-    )
-    d = networks.sampler.scale.shape[-1]
-    asked = noise_of(args, d, torch.device("cpu"), place)
+def asked_for(args: argparse.Namespace, place: int, networks: NoisyNetworks, cut: Cut) -> Asked:
+    """Return the covariance that the noise of a trial must have where it enters the networks."""
+    d = cut.shape.numel()
+    noise = noise_of(args, d, torch.device("cpu"), place)
     trace = None if args.tau == UNSCALED else float(args.tau) * d
-    drawn = moments(networks.sampler, asked, data["indices"], draws=args.draws, trace=trace)
+    at_logits = isinstance(networks.suffix, nn.Identity)  # the suffix became a part of the prefix
+    return Asked(noise, trace, linear_map(cut.suffix, cut.shape) if at_logits else None)
+
+
+def probed(
+    networks: NoisyNetworks, asked: Asked, data: dict[str, torch.Tensor], args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    images, indices = pixels(data["images"]), data["indices"]
+    seen = gradients(networks, images, data["labels"], indices, draws=args.draws)
+    drawn = moments(networks, asked, images, indices, draws=args.draws)
     return probe_rows(row_names(args), seen, drawn)
 
 

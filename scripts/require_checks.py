@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from noisetransfer.artifacts import atomic, read_json
 from noisetransfer.commandline import parser, run
@@ -13,11 +14,24 @@ HELD = "pass", "differs"  # what differs is not required
 def main(args: argparse.Namespace) -> None:
     failed = [check for check in read_json(args.report) if check.get("verdict") not in HELD]
     if failed:
-        told = [f"FAIL  {c['check']} = {c['value']} (must be {c['bound']})" for c in failed]
-        log = "logs/check_results/ of this study holds the cells behind them"
-        raise StudyError("\n".join([f"checks failed, {log}:", *told]))
+        log = "their worst cells below, all in logs/check_results/ of this study"
+        raise StudyError("\n".join([f"checks failed, {log}:", *map(told, failed)]))
     with atomic(args.output) as temporary:
         temporary.write_text("every check holds\n")
+
+
+def told(check: dict[str, Any]) -> str:
+    """Return a failed check in words, a line for each of its worst cells."""
+    lines = [f"FAIL  {check['check']} = {number(check['value'])} (must be {check['bound']})"]
+    for cell in check["cells"]:
+        names = ", ".join(f"{key} {name}" for key, name in cell.items() if key != "value")
+        lines.append(f"      {check['by']} {number(cell['value'])}: {names}")
+    return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    """Return a value in few digits."""
+    return "unknown" if value is None else f"{value:.6g}"
 
 
 if __name__ == "__main__":

@@ -100,24 +100,27 @@ def gates(found: Mapping[str, Counts], budgets: Mapping[str, Budget]) -> list[Ch
     ]
 
 
-def as_asked(probes: pd.DataFrame) -> Check:
+def as_asked(probes: pd.DataFrame) -> list[Check]:
     """Check that the noise that networks saw had the covariance that was asked for.
 
     Args:
         probes: as from `probing.probe_rows`: columns source, arm, regime, trial, trace, trace_z, direction_z.
 
     Returns:
-        the check: its value is the greatest difference, in standard errors, of the mean of ‖ξ‖² or of the
-        variance along a direction. Cells: the noisy networks, the worst first; what is no number is worst.
+        the check, nothing if no network is noisy: its value is the greatest difference, in standard errors,
+        of the mean of ‖ξ‖² or of the variance along a direction. Cells: the noisy networks, by this z, the
+        worst first; what is no number is worst.
     """
     tested = probes["regime"].map(lambda regime: REGIMES[regime].tested)
     noisy = probes[tested & probes["arm"].map(lambda arm: ARMS[arm].noisy)]
-    worst = noisy[["trace_z", "direction_z"]].abs().max(axis=1, skipna=False).fillna(np.inf)
-    cells = noisy.assign(worst=worst).sort_values("worst", ascending=False, kind="stable")
-    value = float(cells["worst"].iloc[0]) if len(cells) else 0.0
+    if noisy.empty:
+        return []
+    z = noisy[["trace_z", "direction_z"]].abs().max(axis=1, skipna=False).fillna(np.inf)
+    cells = noisy.assign(z=z).sort_values("z", ascending=False, kind="stable")
+    value = float(cells["z"].iloc[0])
     note = f"in standard errors, the worst of {len(cells)} noisy networks"
     name = "covariance of the injected noise, difference to what was asked for"
-    return Check(name, value <= SURE, value, f"≤ {SURE:g}", cells, note=note)
+    return [Check(name, value <= SURE, value, f"≤ {SURE:g}", cells, note=note, by="z")]
 
 
 def stronger(
@@ -153,7 +156,7 @@ def stronger(
     cells = cells.sort_values("low", ascending=False, kind="stable", ignore_index=True)
     worst = float(cells["low"].iloc[0])
     note = f"lower end of the interval, the worst of {len(cells)} cells"
-    return Check(name, worst <= ROUNDING, worst, "≤ 0", cells, required, note)
+    return Check(name, worst <= ROUNDING, worst, "≤ 0", cells, required, note, "low")
 
 
 def _compared(weaker: pd.DataFrame, strong: pd.DataFrame) -> dict[str, float]:

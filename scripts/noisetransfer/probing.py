@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-from noisetransfer.evaluation import expectation
+from noisetransfer.devices import COPIES, images_at_once
+from noisetransfer.evaluation import STATES, View, expectation, score
+from noisetransfer.linear import CHUNK
 from noisetransfer.randomness import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
     from noisetransfer.evaluation import NoisyNetworks
+    from noisetransfer.linear import LinearMap
     from noisetransfer.noise import NoiseSampler
 
 DIRECTIONS = 8
@@ -50,32 +54,110 @@ def gradients(
         indices: original indices, (B,): they key the noise.
         draws: how often.
     """
+    batches = _batches(networks, images, labels, indices)
+    parts = [_agreement(_drawn(networks, draws, *batch)) for batch in batches]
+    zero, ratio = (torch.cat(own, 1) for own in zip(*parts, strict=True))
+    return Gradients(zero.mean(1), ratio)
+
+
+def _batches(networks: NoisyNetworks, *every: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cut images, and what belongs to them, into batches that the device has room for."""
+    values = COPIES * (networks.units + every[0][0].numel())
+    states = STATES * networks.sampler.scale.shape[-1]
+    each = 4 * len(networks.sampler.scale) * (values + states)
+    size = images_at_once(networks.device, each)
+    return zip(*(own.split(size) for own in every), strict=True)
+
+
+def _drawn(
+    networks: NoisyNetworks, draws: int, images: Tensor, labels: Tensor, indices: Tensor
+) -> Iterator[Tensor]:
+    """Yield the gradients of all rows under one draw after another, (R, B, pixels)."""
     rows = range(len(networks.sampler.scale))
     seen = expectation(networks, images, indices, rows, "noisy", draws)
     points = images.expand(len(rows), *images.shape).clone().requires_grad_()
-    found = []
     for number in seen.numbers(0, draws):
         logits = seen.passed(seen.shared(points), number)
         loss = cross_entropy(
             logits.movedim(-1, 1), labels.expand(logits.shape[:2]), reduction="sum"
         )
-        found.append(torch.autograd.grad(loss, points)[0].flatten(2))
-    every = torch.stack(found)
-    zero = (every == 0).all(-1).float().mean((0, 2))
-    return Gradients(zero, _ratio(every))
+        yield torch.autograd.grad(loss, points)[0].flatten(2)
 
 
-def _ratio(every: Tensor) -> Tensor:
-    """Return ‖μ‖ / σ of gradients (draws, R, B, pixels): a mean of M of them has ‖μ‖² + σ² / M."""
-    draws = len(every)
-    spread = every.var(0, correction=1).sum(-1) if draws > 1 else every[0, ..., 0] * torch.nan
-    signal = every.mean(0).square().sum(-1) - spread / draws
-    return (signal.clamp(min=0) / spread).sqrt()
+def _agreement(each: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return of every image how many gradients are 0, as a share, and ‖μ‖ / σ, both (R, B).
+
+    A mean of M gradients has ‖μ‖² + σ² / M. Sums run along (Welford), so that no two are kept.
+
+    Args:
+        each: gradients (R, B, pixels) under one draw after another.
+    """
+    zero = mean = squares = torch.zeros(())
+    for count, gradient in enumerate(each, 1):
+        zero = zero + (gradient == 0).all(-1)
+        step = gradient - mean
+        mean = mean + step / count
+        squares = squares + (step * (gradient - mean)).sum(-1)
+    spread = squares / (count - 1)  # 0 / 0 of one draw
+    signal = mean.square().sum(-1) - spread / count
+    return zero / count, (signal.clamp(min=0) / spread).sqrt()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The covariance that noise must have where it enters a network.
+
+    Attributes:
+        noise: of R rows at the site, in float32 on the CPU: its factors say what Σ must be.
+        trace: what tr Σ must be, τ·d, of every row that has noise; None: that of the factors.
+        linear: A of an affine suffix, on the CPU, if the noise enters at the logits: A Σ Aᵀ is asked for.
+    """
+
+    noise: NoiseSampler
+    trace: float | None = None
+    linear: LinearMap | None = None
+
+    def directions(self, row: int) -> Tensor:
+        """Return unit vectors (d, DIRECTIONS): leading columns of the factor, random ones; or A of them."""
+        d, factor = self.noise.scale.shape[-1], self.noise.factors[row]
+        leading = torch.empty(d, 0) if factor is None else factor[0, :, : DIRECTIONS // 2].float()
+        leading = leading[:, leading.any(0)]  # a factor of lower rank than its stack ends in zeros
+        draws = generator(self.noise.seed, "directions", row)
+        random = torch.randn(d, DIRECTIONS - leading.shape[1], generator=draws)
+        found = normalize(torch.cat([leading, random], 1), dim=0)
+        if self.linear is None:
+            return found
+        return normalize(self.linear.forward(found.mT).mT, dim=0).float()
+
+    def variance(self, row: int, along: Tensor) -> Tensor:
+        """Return what the variance along directions must be, the columns of `along`."""
+        w = along.double() if self.linear is None else self.linear.backward(along.mT).mT
+        factor = self.noise.factors[row]
+        own = (self.noise.scale[row, 0].double().square()[:, None] * w.square()).sum(0)
+        return own if factor is None else own + (factor[0].double().mT @ w).square().sum(0)
+
+    def energy(self) -> Tensor:
+        """Return what the mean of ‖ξ‖² must be, (R,)."""
+        own = torch.stack([self._trace(row) for row in range(len(self.noise.scale))])
+        share = 1.0 if self.trace is None else torch.where(own > 0, self.trace / own, 0)
+        if self.linear is None:
+            return share * own
+        return share * torch.stack([self._logit_trace(row) for row in range(len(own))])
+
+    def _trace(self, row: int) -> Tensor:
+        own, factor = self.noise.scale[row].double().square().sum(), self.noise.factors[row]
+        return own if factor is None else own + factor[0].double().square().sum()
+
+    def _logit_trace(self, row: int) -> Tensor:
+        classes = len(self.directions(row))
+        size = max(1, CHUNK // self.noise.scale.shape[-1])
+        unit = torch.eye(classes, dtype=torch.float64).split(size, dim=1)
+        return torch.stack([self.variance(row, part).sum() for part in unit]).sum()
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Noise as it was drawn beside the covariance that was asked for, of R rows.
+    """Noise as networks saw it beside the covariance that was asked for, of R rows.
 
     Attributes:
         trace: mean of ‖ξ‖² over what it must be, (R,); NaN where there is no noise.
@@ -89,38 +171,70 @@ class Moments:
     direction_z: Tensor
 
 
+@torch.no_grad()
 def moments(
-    drawn: NoiseSampler,
-    asked: NoiseSampler,
-    indices: Tensor,
-    *,
-    draws: int,
-    trace: float | None = None,
+    networks: NoisyNetworks, asked: Asked, images: Tensor, indices: Tensor, *, draws: int
 ) -> Moments:
-    """Measure the second moments of noise of one trial.
+    """Measure the second moments of the noise that enters networks as they are scored.
+
+    ξ is the state that enters the suffix in a pass of `evaluation.score`, less the state without noise, h(x):
+    all that is behind the site, an affine head too, counts as suffix. Noise on the images, another, is off.
 
     Args:
-        drawn: the noise that networks see, where they run.
-        asked: the same noise in float32: its factors say what the covariance must be.
-        indices: original indices of images, (B,): they key the draws; B · draws are measured.
-        draws: draws of each image.
-        trace: what tr Σ must be, τ·d, of every row that has noise; None: that of the factors.
+        networks: R rows.
+        asked: what the covariance must be.
+        images: in [0, 1], (B, C, H, W).
+        indices: their original indices, (B,): they key the draws; B · draws are measured.
+        draws: passes over each image.
     """
-    keys, device = drawn.keys("noise that is measured"), drawn.device
-    along = [_directions(asked, row).to(device) for row in range(len(asked.scale))]
+    along = [asked.directions(row) for row in range(len(networks.sampler.scale))]
+    there = [w.to(networks.device) for w in along]
     norms, spread = [], []
-    for number in range(draws):
-        noise = drawn.draw(keys, torch.full((), number, device=device), indices)[:, 0]
-        norms.append(noise.double().square().sum(-1))
-        spread.append(torch.stack([own @ w for own, w in zip(noise, along, strict=True)]).double())
-    energy, projected = torch.cat(norms, 1).cpu(), torch.cat(spread, 1).cpu()
-    n, wanted = energy.shape[1], _trace(asked)
-    if trace is not None:
-        wanted = torch.full_like(wanted, trace).where(wanted > 0, 0)
+
+    def measure(noise: Tensor) -> None:
+        norms.append(noise.square().sum(-1, dtype=torch.float64).cpu())
+        found = [own[:, : len(w)] @ w for own, w in zip(noise, there, strict=True)]
+        spread.append(torch.stack(found).double().cpu())
+
+    for batch in _batches(networks, images, indices):
+        _watch(networks, draws, measure, *batch)
+    energy, projected = torch.cat(norms, 1), torch.cat(spread, 1)
+    n, wanted = energy.shape[1], asked.energy()
     error = energy.std(1, correction=1) / n**0.5
-    variance = torch.stack([_variance(asked, row, w.cpu()) for row, w in enumerate(along)])
+    variance = torch.stack([asked.variance(row, w) for row, w in enumerate(along)])
     z = (projected.square().mean(1) / variance - 1) * (n / 2) ** 0.5
     return Moments(energy.mean(1) / wanted, (energy.mean(1) - wanted) / error, z.abs().amax(1))
+
+
+def _watch(
+    networks: NoisyNetworks,
+    draws: int,
+    measure: Callable[[Tensor], None],
+    images: Tensor,
+    indices: Tensor,
+) -> None:
+    """Score images, and hand on the noise of every pass, (R, B, numbers of a state)."""
+    clean = networks.hidden(images)
+
+    def enter(states: Tensor) -> None:
+        measure((states.unflatten(0, (-1, len(images))) - clean).flatten(2))
+
+    watched = replace(networks, suffix=_Entrance(enter), parameters=None, input_noise=0.0)
+    view = View(range(len(networks.sampler.scale)), images)
+    score(watched, {"clean@0": view}, indices, indices, passes=draws)  # labels do not matter
+
+
+class _Entrance(nn.Module):
+    """Stands in the place of a suffix, and shows what enters it."""
+
+    def __init__(self, show: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self.show = show
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return logits of one class."""
+        self.show(states)
+        return states.new_zeros(len(states), 1)
 
 
 def probe_rows(
@@ -145,25 +259,3 @@ def probe_rows(
         {"source": source, "arm": arm, **{name: values[i] for name, values in columns.items()}}
         for i, (source, arm) in enumerate(names)
     ]
-
-
-def _directions(asked: NoiseSampler, row: int) -> Tensor:
-    """Return unit vectors (d, DIRECTIONS): leading columns of the factor, and random ones."""
-    d, factor = asked.scale.shape[-1], asked.factors[row]
-    leading = factor[0, :, : DIRECTIONS // 2].float() if factor is not None else torch.empty(d, 0)
-    leading = leading[:, leading.any(0)]  # a factor of lower rank than its stack ends in zeros
-    draws = generator(asked.seed, "directions", row)
-    random = torch.randn(d, DIRECTIONS - leading.shape[1], generator=draws)
-    return normalize(torch.cat([leading, random], 1), dim=0)
-
-
-def _trace(asked: NoiseSampler) -> Tensor:
-    low_rank = [0.0 if f is None else float(f[0].double().square().sum()) for f in asked.factors]
-    return torch.tensor(low_rank, dtype=torch.double) + asked.scale[:, 0].double().square().sum(-1)
-
-
-def _variance(asked: NoiseSampler, row: int, along: Tensor) -> Tensor:
-    """Return wᵀ Σ w of directions w, the columns of `along`."""
-    w, factor = along.double(), asked.factors[row]
-    own = (asked.scale[row, 0].double().square()[:, None] * w.square()).sum(0)
-    return own if factor is None else own + (factor[0].double().mT @ w).square().sum(0)

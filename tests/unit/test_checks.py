@@ -25,7 +25,7 @@ from noisetransfer.checks import (
 )
 from noisetransfer.errors import StudyError
 
-NONE = pd.DataFrame()
+NONE = pd.DataFrame({"accuracy": []})
 
 
 KEYS = {"study": "s", "network": "v2", "site": "L2", "tau": "0.5", "regime": "retrain"}
@@ -101,7 +101,7 @@ def test_clean_accuracy_is_that_of_the_worst_trial_without_noise(bound, passed):
     check = clean_accuracy(MEASURED, bound)
     assert check.passed is passed
     assert check.value == 0.93
-    assert check.cells["accuracy"].tolist() == [0.97, 0.93]
+    assert check.cells["accuracy"].tolist() == [0.93, 0.97]
     assert "0.93" in str(check)
     assert str(bound) in str(check)
 
@@ -119,7 +119,7 @@ def test_clean_accuracy_may_be_too_high_as_well(expected, room, farthest, passed
     check = clean_accuracy(MEASURED, {"value": expected, "within": room})
     assert check.passed is passed
     assert check.value == farthest
-    assert check.cells["accuracy"].tolist() == [0.97, 0.93]
+    assert check.cells["accuracy"].tolist() == [farthest, {0.97: 0.93, 0.93: 0.97}[farthest]]
     assert str(check).startswith(
         f"{'pass' if passed else 'FAIL'}  clean accuracy, trial farthest from the expected = {farthest} "
         f"(must be {expected} ± {room})"
@@ -137,7 +137,8 @@ def test_own_gain_is_the_mean_over_sources_that_are_their_own_target(bound, pass
     check = own_gain(MEASURED, bound)
     assert check.passed is passed
     assert check.value == pytest.approx(0.2)
-    assert check.cells["target"].tolist() == ["snow@5", "rotate@2.0"]
+    assert check.cells["target"].tolist() == ["rotate@2.0", "snow@5"]
+    assert [cell["value"] for cell in check.report()["cells"]] == [0.1, 0.3]
     assert str(bound) in str(check)
 
 
@@ -259,7 +260,8 @@ CELLS = pd.DataFrame(
     ],
     columns=["modification", "strength", "tau", "arm", "accuracy", "ci_low", "ci_high"],
 )
-IDS = ["snow@5 full", "snow@5 identity", "snow@5 none", "pgd@0.1 full"]
+WORST_FIRST = ["snow@5 identity", "pgd@0.1 full", "snow@5 full", "snow@5 none"]
+"""Of the cells of EQUAL, which differ by .01, .01, 0 and 0."""
 
 
 def trials(arm: str, source: str, target: str, tau: str, *accuracy: float) -> pd.DataFrame:
@@ -302,13 +304,14 @@ def test_cells_like_the_published_ones_agree():
     check = share(EQUAL)
     assert check.verdict == "pass"
     assert check.value == 1
-    assert named(check.cells) == IDS
-    assert check.cells["measured"].tolist() == pytest.approx([0.7, 0.41, 0.3, 0.51])
-    assert check.cells["trials"].tolist() == [2, 1, 1, 1]
+    assert named(check.cells) == WORST_FIRST
+    assert check.cells["measured"].tolist() == pytest.approx([0.41, 0.51, 0.7, 0.3])
+    assert check.cells["trials"].tolist() == [1, 1, 2, 1]
 
 
 def test_cells_have_the_columns_that_a_figure_needs():
-    assert share(EQUAL).cells.columns.tolist() == [
+    found = published_cells(EQUAL, CELLS, agreeing=0.9, tolerance=0.02)
+    assert found.cells.columns.tolist() == [
         *("modification", "strength", "tau", "arm"),
         *("published", "published_low", "published_high"),
         *("measured", "measured_low", "measured_high", "trials", "agrees"),
@@ -325,10 +328,24 @@ def test_cell_that_deviates_fails_and_comes_first_with_both_values():
     check = share(changed("none", "snow@5", 0.5))
     assert check.verdict == "FAIL"
     assert check.value == 0.75
-    assert named(check.cells) == ["snow@5 none", *IDS[:2], IDS[3]]
+    assert named(check.cells) == ["snow@5 none", *WORST_FIRST[:3]]
     assert check.cells["agrees"].tolist() == [False, True, True, True]
     worst = check.cells.iloc[0]
     assert (worst["published"], worst["measured"]) == (0.3, 0.5)
+
+
+def test_of_cells_that_deviate_that_which_differs_most_comes_first():
+    none, full = changed("none", "snow@5", 0.5), changed("full", "pgd@0.1", 0.1)
+    cells = share(pd.concat([none[3:4], full[4:5]])).report()["cells"]
+    assert [cell["value"] for cell in cells] == [-0.4, 0.2]
+    names = {"arm": "full", "modification": "pgd", "strength": 0.1, "tau": "2.0"}
+    assert cells[0] == names | {"value": -0.4}
+
+
+def test_a_cell_that_disagrees_comes_before_one_that_differs_more_and_agrees():
+    wide, narrow = changed("identity", "snow@5", 0.46), changed("none", "snow@5", 0.33)
+    cells = share(pd.concat([wide[2:3], narrow[3:4]])).report()["cells"]
+    assert [(cell["arm"], cell["value"]) for cell in cells] == [("none", 0.03), ("identity", 0.06)]
 
 
 @pytest.mark.parametrize(
@@ -371,7 +388,7 @@ def test_cells_that_were_not_measured_are_counted_and_do_not_count():
     measured = EQUAL[EQUAL["target"] != "pgd@0.1"]
     check = share(measured)
     assert check.verdict == "pass"
-    assert named(check.cells) == IDS[:3]
+    assert named(check.cells) == [WORST_FIRST[0], *WORST_FIRST[2:]]
     assert "1 of 4 were not measured (pgd 1)" in str(check)
     assert "not measured" not in str(share(EQUAL))
 
@@ -471,6 +488,10 @@ def stage(folder: Path, **bounds: Any) -> Path:
     return folder / "out"
 
 
+CLEAN = {**KEYS, "source": "any", "target": "clean@0", "arm": "none", "tau": "0"}
+del CLEAN["study"]
+
+
 def test_stage_writes_verdicts_and_cells(tmp_path, capsys):
     differing = {**ASKED["published"], "own_best": 3, "required": False}
     folder = stage(tmp_path, published=differing)
@@ -479,7 +500,8 @@ def test_stage_writes_verdicts_and_cells(tmp_path, capsys):
     assert verdicts[0] == {
         "check": "clean accuracy, worst trial",
         **{"value": 0.93, "bound": "≥ 0.9", "passed": True, "required": True},
-        **{"verdict": "pass", "note": ""},
+        **{"verdict": "pass", "note": "", "by": "accuracy"},
+        "cells": [CLEAN | {"trial": 1, "value": 0.93}, CLEAN | {"trial": 0, "value": 0.97}],
     }
     assert len(pd.read_parquet(folder / "cells.parquet")) == 6
     assert "differs  targets whose best source is themselves = 2" in capsys.readouterr().err
@@ -493,7 +515,8 @@ def test_a_failed_check_is_printed_reported_and_then_required(tmp_path, capsys):
     assert "FAIL  largest difference" in printed
     assert len(pd.read_parquet(folder / "cells.parquet")) == 6
     with pytest.raises(
-        StudyError, match=r"FAIL  largest difference.* = 0\.05.* \(must be ≤ 0\.04\)"
+        StudyError,
+        match=r"FAIL  largest difference.* = 0\.05.* \(must be ≤ 0\.04\)\n +difference 0\.05: .*source ",
     ):
         require(folder)
     assert not (folder / "passed").exists()

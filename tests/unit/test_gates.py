@@ -1,5 +1,9 @@
 import argparse
+import json
+import subprocess
+import sys
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +16,9 @@ from noisetransfer.attacks import ATTACKS
 from noisetransfer.errors import StudyError
 from noisetransfer.gates import as_asked, counts, gates, stronger
 from noisetransfer.modifications import MODIFICATIONS
+from noisetransfer.statistics import accuracies, transfer_table
+
+ROOT = Path(__file__).parents[2]
 
 
 def records(accuracy, target="pgd@0.1", arm="full", trials=(0, 1), n=400, seed=0):
@@ -252,16 +259,22 @@ def test_noise_must_be_what_was_asked_for(column, z, verdict):
         }
     )
     probes.loc[1, column] = -z if column == "trace_z" else z
-    check = as_asked(probes)
+    (check,) = as_asked(probes)
     assert (check.verdict, check.value, len(check.cells)) == (verdict, z, 1)
+    assert check.report()["cells"] == [{"arm": "full", "regime": "retrain", "value": z}]
 
 
 def test_noise_that_is_no_number_is_not_what_was_asked_for():
     noise = {"arm": ["full"], "trace_z": [np.nan], "direction_z": [1.0]}
-    assert as_asked(pd.DataFrame(noise | {"regime": "retrain"})).verdict == "FAIL"
-    assert (
-        as_asked(pd.DataFrame(noise | {"regime": "trained_only"})).verdict == "pass"
-    )  # off at test
+    (check,) = as_asked(pd.DataFrame(noise | {"regime": "retrain"}))
+    assert check.verdict == "FAIL"
+    assert check.report()["cells"] == [{"arm": "full", "regime": "retrain", "value": None}]
+
+
+@pytest.mark.parametrize(("arm", "regime"), [("none", "retrain"), ("full", "trained_only")])
+def test_noise_that_is_off_is_not_checked(arm, regime):
+    probes = {"arm": [arm], "regime": regime, "trace_z": [np.nan], "direction_z": [np.nan]}
+    assert as_asked(pd.DataFrame(probes)) == []
 
 
 def test_nothing_in_common_is_an_error():
@@ -309,6 +322,55 @@ def test_stage_gates_the_records_of_all_its_files(tmp_path):
         write_table(paths[-1], rows.assign(draws_correct=1, K=2))
     (check,) = gates_of(argparse.Namespace(records=paths, budgets=budgets, probes=None))
     assert str(check) == str(gated(SEVERAL, budgets)[0])
+
+
+def test_gates_over_nothing_are_an_error(tmp_path):
+    write_table(tmp_path / "records.parquet", records(0.5).assign(draws_correct=1, K=2))
+    probes = {"arm": ["none"], "regime": "retrain", "trace_z": [np.nan], "direction_z": [np.nan]}
+    write_table(tmp_path / "probes.parquet", pd.DataFrame(probes))
+    args = {"records": [tmp_path / "records.parquet"], "budgets": {"pgd": budget("pgd")}}
+    with pytest.raises(StudyError, match="no two attacks met in a cell, and no network was noisy"):
+        gates_of(argparse.Namespace(**args, probes=tmp_path / "probes.parquet"))
+
+
+def command(stage, *options):
+    """Run a stage as the workflow does."""
+    line = [sys.executable, f"scripts/{stage}.py", *map(str, options)]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Records of 12 cells in which averaging leaves more images right, and of one in which it does not."""
+    arms = [f"arm{i}" for i in range(12)]
+    frames = [records(0.4, "pgd@0.1", arm) for arm in [*arms, "full"]]
+    frames += [records(0.5 + i / 40, "pgd_eot@0.1", arm) for i, arm in enumerate(arms)]
+    every = pd.concat([*frames, records(0.3, "pgd_eot@0.1")]).assign(draws_correct=1, K=2)
+    write_table(tmp_path / "records.parquet", every)
+    write_table(tmp_path / "table.parquet", transfer_table([accuracies(every)]))
+    return tmp_path
+
+
+def test_a_failing_gate_ends_the_study_and_names_its_worst_cells(files):
+    budgets = json.dumps({name: budget(name) for name in ("pgd", "pgd_eot")})
+    own = ("--table", files / "table.parquet", "--records", files / "records.parquet")
+    out = ("--report", files / "report.json")
+    checked = command("check_results", *own, "--checks", "{}", "--budgets", budgets, *out)
+    assert checked.returncode == 0, checked.stderr
+    (verdict,) = json.loads((files / "report.json").read_text())
+    assert [cell["arm"] for cell in verdict["cells"]] == [f"arm{i}" for i in range(11, 1, -1)]
+    assert verdict["cells"][0]["value"] == verdict["value"] == pytest.approx(0.309, abs=0.005)
+    required = command("require_checks", *out, "--output", files / "passed")
+    assert required.returncode == 1
+    assert not (files / "passed").exists()
+    first, fail, *cells = required.stderr.splitlines()
+    assert first.startswith("error: checks failed")
+    assert fail.startswith("FAIL  accuracy under pgd_eot minus under pgd = 0.3")
+    assert len(cells) == 10
+    assert cells[0].strip() == (
+        f"low {verdict['value']:.6g}: arm arm11, network v2, regime retrain, site L2, source fog@5, "
+        "target 0.1, tau 0.5"
+    )
 
 
 def test_images_are_counted_under_attacks_alone_by_epsilon():

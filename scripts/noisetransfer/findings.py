@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from noisetransfer.arms import NO_NOISE, NO_SOURCE
-from noisetransfer.attacks import ATTACKS
 from noisetransfer.auditing import COMPETENT, ONE_DRAW
 from noisetransfer.intervals import FEWEST, intervals
-from noisetransfer.modifications import FLOOR, attack_of
+from noisetransfer.modifications import FLOOR, MODIFICATIONS, attack_of, is_budgeted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -121,7 +120,7 @@ def sentences(
         competent attacker leaves of the gain over each arm; the first two as far as they were measured under
         targets that are no attacks; the third.
     """
-    rest = table if judged is None else table[~_under(ATTACKS, table)]
+    rest = table if judged is None else table[~_under(_attacks(), table)]
     claims = [
         _protection(cells, *words)
         for part, words in _CLAIMS
@@ -178,7 +177,11 @@ def remainders(judged: pd.DataFrame) -> pd.DataFrame:
 def _modification(id: str) -> str:
     """Return the name of a modification: budgets of one attack are one modification."""
     name = id.partition("@")[0]
-    return attack_of(name) if attack_of(name) in ATTACKS else name
+    return attack_of(name) if is_budgeted(name) else name
+
+
+def _attacks() -> set[str]:
+    return {name for name, entry in MODIFICATIONS.items() if entry.kind == "attack"}
 
 
 def _under(attacks: Collection[str], table: pd.DataFrame) -> NDArray[np.bool_]:
@@ -278,8 +281,8 @@ def _remainder(row: Mapping[Hashable, Any]) -> str:
 def _is_hasty(table: pd.DataFrame) -> bool:
     """Tell whether noise was attacked, and no attack averages over it."""
     noisy = table.loc[table["tau"] != NO_NOISE, "target"].unique()
-    attacks = set(map(_modification, noisy)) & (ATTACKS.keys() - {FLOOR})
-    return bool(attacks) and not any(ATTACKS[name].adaptive for name in attacks)
+    attacks = set(map(_modification, noisy)) & (_attacks() - {FLOOR})
+    return bool(attacks) and not any(MODIFICATIONS[name].adaptive for name in attacks)
 
 
 def decimal(number: float) -> str:

@@ -103,6 +103,7 @@ class Modification:
             the function of one image, float32 (C, H, W) in [0, 1], that draws from PyTorch's default
             generator.
         own_strengths: where they are not those of the kind.
+        adaptive: of attacks, whether it averages over draws of the noise.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Modification:
     family: str
     build: Callable[[float], Transform] | None = None
     own_strengths: Strengths | None = None
+    adaptive: bool = False
 
     @property
     def strengths(self) -> Strengths:
@@ -187,7 +189,13 @@ _ENTRIES = (
     Modification("rotate", "transform", "geometry", _rotate),
     Modification("obstruction", "transform", "occlusion", _obstruction),
     *(
-        Modification(name, "attack", "adversarial", own_strengths=L2 if attack.l2 else None)
+        Modification(
+            name,
+            "attack",
+            "adversarial",
+            own_strengths=L2 if attack.l2 else None,
+            adaptive=attack.adaptive,
+        )
         for name, attack in ATTACKS.items()
     ),
     Modification("clean", "clean", "clean"),

@@ -7,6 +7,7 @@ from functools import cache
 
 from noisetransfer import dependencies, modifications, plan
 from noisetransfer.arms import FINE_TUNED, NO_NOISE, NO_SOURCE
+from noisetransfer.attack_order import possible
 from noisetransfer.compared import compared as compared_noises
 from noisetransfer.config import CURVES
 from noisetransfer.corrupted_sets import SETS
@@ -208,6 +209,11 @@ def budgets_of(experiment):
             del known["epsilon"]
             found[target.partition("@")[0]] = known
     return found
+
+
+def possible_attacks(experiment):
+    """The attacks among the targets of an experiment that someone could run."""
+    return sorted(name for name, own in budgets_of(experiment).items() if possible(own))
 
 
 def gated_records(experiment):

@@ -46,13 +46,14 @@ rule summarise_results:
         runtime=growing(60),
     params:
         code=version_of(code_of("summarise_results")),
+        attacks=lambda w: possible_attacks(w.experiment),
         seed=STUDY.seed,
         folder=lambda w, output: str(Path(output[0]).parent),
     message:
         "Intervals and tests of experiment {wildcards.experiment}"
     shell:
-        "python scripts/summarise_results.py --records {input.records} --seed {params.seed}"
-        " --name {wildcards.experiment} --output {params.folder} 2> {log}"
+        "python scripts/summarise_results.py --records {input.records} --attacks {params.attacks}"
+        " --seed {params.seed} --name {wildcards.experiment} --output {params.folder} 2> {log}"
 
 
 rule tabulate_losses:

@@ -18,7 +18,7 @@ def main(args: argparse.Namespace) -> None:
         "summary": summary(cells, found, args.seed),
         "families": families(cells, found, args.seed),
         "variance": variance_table(cells, found),
-        "robustness": robustness(cells, found, args.seed),
+        "robustness": robustness(cells, found, args.attacks, args.seed),
     }
     for name, table in tables.items():
         for suffix in ("parquet", "csv"):
@@ -28,6 +28,9 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--records", type=Path, nargs="+", required=True, help="of evaluate")
+    options.add_argument(
+        "--attacks", nargs="*", default=[], help="those that someone could run; others do not count"
+    )
     options.add_argument("--seed", type=int, required=True, help="of the study")
     options.add_argument("--name", required=True, help="of the experiment: NAME_summary.csv, …")
     options.add_argument("--output", type=Path, required=True, help="folder")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from noisetransfer.attack_order import met_by_all
 from noisetransfer.modifications import L2, parse
 from noisetransfer.outcomes import KEYS, Outcome
 from noisetransfer.randomness import key
@@ -14,7 +15,7 @@ from noisetransfer.regimes import without_noise
 from noisetransfer.uncertainty import interval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -68,13 +69,18 @@ def worst_case(attacked: Sequence[Outcome]) -> NDArray[np.bool_]:
 
 
 def robustness(
-    cells: pd.DataFrame, found: Sequence[Outcome], seed: int, baseline: str = "none"
+    cells: pd.DataFrame,
+    found: Sequence[Outcome],
+    attacks: Collection[str],
+    seed: int,
+    baseline: str = "none",
 ) -> pd.DataFrame:
     """Return clean accuracy, mCE and robust accuracy of every noise.
 
     Args:
         cells: and
         found: as from `outcomes.outcomes`.
+        attacks: names of those that someone could run (`attack_order.possible`); others do not count.
         seed: of the study; keys the bootstrap.
         baseline: the arm that mCE is relative to, at the same network, site and regime; none is that of
             `regimes.without_noise`.
@@ -82,15 +88,16 @@ def robustness(
     Returns:
         columns `COLUMNS`, one row for each noise and threat (norm and ε of attacks; one row where there is
         none); accuracies and errors are means over trials; what the experiment has no targets for is NaN
-        or None. Corruptions are those of imagecorruptions and of the published sets.
+        or None. Corruptions are those of imagecorruptions and of the published sets; the attacks of a threat
+        are those that all noises met that it has (`attack_order.met_by_all`).
     """
-    rows = []
+    rows, attacked = [], _under_attack(cells, attacks)
     for names, noise in cells.groupby(NOISE, sort=True, observed=True):
         named = dict(zip(NOISE, names, strict=True))
         bases = _errors(_reference(cells, named, baseline), found)
         corrupted = _corrupted(_errors(noise, found), bases, baseline)
-        for attacked in _attacked(noise, found, seed):
-            rows.append(named | _clean(noise, found) | corrupted | attacked)
+        for robust in _robust(attacked[attacked.index.isin(noise.index)], found, seed):
+            rows.append(named | _clean(noise, found) | corrupted | robust)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -126,21 +133,28 @@ def _corrupted(errors: Errors, bases: Errors, baseline: str) -> Row:
     }
 
 
-def _attacked(noise: pd.DataFrame, found: Sequence[Outcome], seed: int) -> list[Row]:
-    """Return the robust accuracy by threat; one empty row without attacks."""
-    threats: dict[str, dict[str, Outcome]] = {}
-    for i, target in zip(noise.index.tolist(), noise["target"], strict=True):
-        entry, epsilon = parse(target)
-        if entry.kind == "attack":
-            norm = "L2" if entry.strengths is L2 else "Linf"
-            threats.setdefault(f"{norm}@{epsilon}", {})[entry.name] = found[i]
+def _under_attack(cells: pd.DataFrame, attacks: Collection[str]) -> pd.DataFrame:
+    """Return the cells under attacks, with the threat, by which noises can be compared."""
+    named = cells.assign(attack=cells["target"].str.partition("@")[0])
+    own = named[named["attack"].isin([*attacks])]
+    threatened = own.assign(threat=own["target"].map(_threat))
+    return threatened[met_by_all(threatened, NOISE, ["threat"])]
+
+
+def _threat(target: str) -> str:
+    entry, epsilon = parse(target)
+    return f"{'L2' if entry.strengths is L2 else 'Linf'}@{epsilon}"
+
+
+def _robust(attacked: pd.DataFrame, found: Sequence[Outcome], seed: int) -> list[Row]:
+    """Return the robust accuracy of a noise by threat; one empty row without attacks."""
     rows: list[Row] = []
-    for threat, attacks in threats.items():
-        right = worst_case(list(attacks.values()))
-        names = [*noise.iloc[0][NOISE], threat]
+    for threat, own in attacked.groupby("threat", sort=False):
+        right = worst_case([found[i] for i in own.index])
+        names = [*own.iloc[0][NOISE], threat]
         random = np.random.default_rng(key(seed, "bootstrap robust accuracy", *names))
         low, high = interval(right.astype(np.float32), "accuracy", random)
         ends = {"robust_accuracy_low": low, "robust_accuracy_high": high}
-        own = {"threat": threat, "attacks": " ".join(sorted(attacks))}
-        rows.append({**own, "robust_accuracy": float(right.mean()), **ends})
+        told = {"threat": threat, "attacks": " ".join(sorted(own["attack"]))}
+        rows.append({**told, "robust_accuracy": float(right.mean()), **ends})
     return rows or [{}]

@@ -295,7 +295,8 @@ def strength(trials: int = 1) -> pd.DataFrame:
 def robustness(trials: int = 1) -> pd.DataFrame:
     names = ["source", "arm", "tau", "clean_accuracy", "robust_accuracy"]
     noises = [("any", "none", "0", 0.9, 0.1), ("pgd@0.1", "full", "0.5", 0.8, 0.4)]
-    found = pd.DataFrame(noises, columns=names).assign(threat="Linf@0.1", trials=trials)
+    place = {"network": "v2", "site": "L2", "regime": "retrain", "threat": "Linf@0.1"}
+    found = pd.DataFrame(noises, columns=names).assign(trials=trials, **place)
     found["robust_accuracy_low"] = found["robust_accuracy"] - 0.1
     return found.assign(robust_accuracy_high=found["robust_accuracy"] + 0.1)
 

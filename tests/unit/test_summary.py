@@ -18,6 +18,7 @@ from noisetransfer.summary import COLUMNS, summary
 PLACE = {"study": "s", "network": "v2", "site": "L2", "regime": "retrain", "K": 10}
 SOURCES = ["fog@3", "snow@5", "rotate@2.0"]
 TARGETS = ["clean@0", *SOURCES, "fog@1", "pgd@0.1", "fgm@0.1", "pgd@0.2"]
+ATTACKS = {"pgd", "fgm"}
 
 
 def records(arms, trials, images=40, targets=TARGETS, skill=None):
@@ -133,7 +134,7 @@ def test_other_cells_do_not_change_an_interval():
 def test_empty_columns_can_be_written_and_read(tmp_path):
     tables = [
         summary(*outcomes([records(["full"], 2)]), seed=1),
-        robustness(*outcomes([records(["full"], 2, targets=["clean@0"])]), seed=1),
+        robustness(*outcomes([records(["full"], 2, targets=["clean@0"])]), ATTACKS, seed=1),
         families(*outcomes([records(["none"], 2, targets=["clean@0"])]), seed=1),
     ]
     for table in tables:
@@ -233,7 +234,7 @@ def test_corruption_error_is_that_of_hendrycks_and_dietterich():
 
 
 def test_robustness_of_every_noise():
-    table = robustness(*FOUND[5], seed=1)
+    table = robustness(*FOUND[5], ATTACKS, seed=1)
     assert len(table) == 5 * 2  # noises × ε
     means = SUMMARY[5].set_index(["arm", "source", "target"])["accuracy"].sort_index()
     error = 1 - means.loc["full", "snow@5"][["fog@1", "fog@3", "snow@5"]]
@@ -251,13 +252,15 @@ def test_corruption_error_is_relative_to_the_network_without_noise_whatever_the_
     cells, found = FOUND[2]
     shaped = cells["arm"] == "full"
     other = cells.assign(regime=cells["regime"].mask(shaped, regime))
-    mces = [robustness(one, found, 1).query("arm == 'full'")["mce"] for one in (cells, other)]
+    mces = [
+        robustness(one, found, ATTACKS, 1).query("arm == 'full'")["mce"] for one in (cells, other)
+    ]
     assert mces[0].notna().all()
     assert mces[0].tolist() == mces[1].tolist()
 
 
 def test_robust_accuracy_is_the_worst_case_per_image():
-    table = robustness(*FOUND[2], seed=1).query("arm == 'none'").set_index("threat")
+    table = robustness(*FOUND[2], ATTACKS, seed=1).query("arm == 'none'").set_index("threat")
     own = RECORDS[2].query("arm == 'none'").assign(right=lambda t: t["prediction"] == t["label"])
     both = own[own["target"].isin(["pgd@0.1", "fgm@0.1"])]
     worst = both.groupby(["trial", "image"])["right"].all().mean()
@@ -267,9 +270,34 @@ def test_robust_accuracy_is_the_worst_case_per_image():
     assert (table["robust_accuracy_low"] <= table["robust_accuracy"]).all()
 
 
+def test_robust_accuracy_is_of_attacks_that_someone_can_run_and_all_noises_met():
+    cells, found = FOUND[2]
+    kept = (cells["target"] != "fgm@0.1") | (cells["arm"] != "identity")
+    named = cells.assign(target=cells["target"].replace("pgd@0.2", "pgd.known@0.1"))
+    table = robustness(named[kept], found, ATTACKS, seed=1)
+    assert set(table["threat"]) == {"Linf@0.1"}
+    assert set(table["attacks"]) == {"pgd"}
+    accuracy = SUMMARY[2].query("target == 'pgd@0.1'").set_index(["arm", "source"])["accuracy"]
+    own = table.set_index(["arm", "source"])["robust_accuracy"]
+    pd.testing.assert_series_equal(own, accuracy[own.index], check_names=False)
+
+
+def test_without_an_attack_in_common_there_is_no_robust_accuracy():
+    cells, found = FOUND[2]
+    attack = cells["arm"].map({"none": "pgd@0.1", "identity": "fgm@0.1", "full": "fgm@0.1"})
+    own = cells[(cells["target"] == "clean@0") | (cells["target"] == attack)]
+    table = robustness(own, found, ATTACKS, seed=1)
+    assert len(table) == 5
+    assert table["robust_accuracy"].isna().all()
+
+
 def test_what_has_no_targets_is_empty():
-    (row,) = robustness(*outcomes([records(["none"], 2, targets=["rotate@2.0"])]), 1).itertuples()
+    (row,) = robustness(
+        *outcomes([records(["none"], 2, targets=["rotate@2.0"])]), ATTACKS, 1
+    ).itertuples()
     assert np.isnan([row.clean_accuracy, row.mce, row.robust_accuracy]).all()
-    (row,) = robustness(*outcomes([records(["identity"], 2, targets=["fog@1"])]), 1).itertuples()
+    (row,) = robustness(
+        *outcomes([records(["identity"], 2, targets=["fog@1"])]), ATTACKS, 1
+    ).itertuples()
     assert np.isnan(row.mce)  # nothing to compare with
     assert row.corruptions == 1

@@ -302,6 +302,11 @@ def test_an_audit_judges_every_noise_and_checks_the_attacks(results, table):
     probes = table("audit_probes")
     assert probes["zero_gradients"].between(0, 1).all()
     assert probes.query("arm != 'none'")["trace"].between(0.8, 1.2).all()
+    robust = table("audit_robustness").dropna(subset="threat").groupby("threat")["attacks"].unique()
+    assert robust.map(list).to_dict() == {
+        "Linf@0.05": ["pgd"],
+        "Linf@0.1": ["pgd pgd_eot pgd_eot.m1"],
+    }
     checks = [check["check"] for check in json.loads((results / "checks/audit.json").read_text())]
     assert "accuracy under pgd_eot minus under pgd_eot.m1" in checks
     assert any("covariance of the injected noise" in check for check in checks)

@@ -183,12 +183,13 @@ def _gains(axis: Axes, judged: pd.DataFrame, looks: Mapping[str, Style]) -> None
     balls = sorted(set(zip(judged["norm"], judged["epsilon"], strict=True)), key=_linf_first)
     places = {ball: i for i, ball in enumerate(balls)}
     lines = [line for line in looks if line in set(judged["line"])]
+    half = min(0.05, 0.125 / max(1, len(lines) - 1))  # a quarter of the way to the next line
     for shift, line in _apart(lines):
         for row in judged[judged["line"] == line].to_dict("records"):
             x = places[row["norm"], row["epsilon"]] + shift
             hollow = {**looks[line], "markerfacecolor": "white"}
-            _gain(axis, x - 0.05, row, f"gain_{ONE_DRAW}", hollow)
-            _gain(axis, x + 0.05, row, f"gain_{COMPETENT}", looks[line])
+            _gain(axis, x - half, row, f"gain_{ONE_DRAW}", hollow)
+            _gain(axis, x + half, row, f"gain_{COMPETENT}", looks[line])
             top = max(row[f"gain_{name}_high"] for name in (ONE_DRAW, COMPETENT))
             text: Style = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 8}
             axis.text(x, top + 0.01, _WORDS.get(row["verdict"], row["verdict"]), **text)

@@ -195,6 +195,18 @@ def test_sources_of_one_arm_that_met_in_a_ball_have_lines_of_their_own(tables):
     assert names == ["full pgd@0.1", "full fog@5"]
 
 
+def test_gains_of_many_lines_do_not_mix(tables):
+    def repeated(table):
+        own = table[table["arm"] == "full"]
+        return pd.concat([own.assign(source=f"paired.{i}@1") for i in range(8)], ignore_index=True)
+
+    axis = titled(audit(*map(repeated, tables), title="study, audit"), "what is left")
+    markers = [line for line in axis.lines if len(line.get_xdata()) == 1]
+    places = [line.get_xdata()[0] for line in markers if line.get_xdata()[0] < 0.5]  # of one ε
+    assert len(places) == 16
+    assert places == sorted(places)
+
+
 def test_sources_that_met_in_no_ball_share_the_line_of_their_arm(tables):
     own = (tables[0]["arm"] == "full") & (tables[0]["epsilon"] == 0.2)
     table = tables[0].assign(source=tables[0]["source"].mask(own, "pgd@0.2"))

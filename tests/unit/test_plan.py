@@ -670,3 +670,21 @@ def test_arms_are_matched_where_full_is_validated_at_two_tau_of_one_noise(grids,
         "arms": ["none", "identity"]
     }
     assert not is_matched(study(*grids, noise=without), "x")
+
+
+@pytest.mark.parametrize("name", ["cross_family", "cross_family_quick"])
+@pytest.mark.parametrize("experiment", ["tau_05", "tau_2"])
+def test_every_family_meets_every_other(name, experiment):
+    """Six corruptions, four transforms, four attacks: each a source and a target, and clean images."""
+    of = load(yaml.safe_load((ROOT / f"studies/{name}.yaml").read_text()))
+    found = [
+        (source, target)
+        for job in evaluations(of, experiment)
+        if source_of(job.source) != "any" and not apart(job.source)
+        for source, targets in pairs(of.suites, job.source, job.suite).items()
+        for target in targets
+    ]
+    sources = list(dict.fromkeys(source for source, _ in found))
+    kinds = [parse(source)[0].kind for source in sources]
+    assert kinds == ["corruption"] * 6 + ["transform"] * 4 + ["attack"] * 4
+    assert sorted(found) == sorted(product(sources, ["clean@0", *sources]))
